@@ -15,7 +15,8 @@ Conventions, stated here and nowhere repeated:
 - Everything random is seeded by the sample's key, so two runs give the same file.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,3 +139,67 @@ class Refinement:
 
     image: Tensor
     levels: tuple[LevelResult, ...]
+
+    @staticmethod
+    def stack(refined: Sequence["Refinement"]) -> "Refinement":
+        """Images that ran alone, as one batch again.
+
+        Args:
+            refined: Results with the same number of levels and sizes.
+        """
+        if len(refined) == 1:
+            return refined[0]
+        levels = tuple(_stack_level(results) for results in zip(*(one.levels for one in refined), strict=True))
+        return Refinement(torch.cat([one.image for one in refined]), levels)
+
+
+def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
+    length = max(result.losses.shape[0] for result in results)
+
+    def extended(losses: Tensor) -> Tensor:
+        """Repeat the last loss; where nothing was compared there is none, and NaN says so."""
+        last = losses[-1:] if losses.shape[0] else losses.new_full((1, 1), math.nan)
+        return torch.cat([losses, last.expand(length - losses.shape[0], 1)])
+
+    tensors = {
+        name: torch.cat([getattr(result, name) for result in results])
+        for name in ("prediction", "image", "updates", "kept", "guided_fraction")
+    }
+    losses = torch.cat([extended(result.losses) for result in results], dim=1)
+    return LevelResult(**tensors, losses=losses, seconds=sum(result.seconds for result in results))
+
+
+def check_inputs(image: Tensor, mask: Tensor) -> None:
+    """Hold image and mask against the conventions of :mod:`refine.types`.
+
+    Args:
+        image: To check.
+        mask: To check.
+
+    Raises:
+        ValueError: Saying what was got, what is expected and what to change.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
+        raise ValueError(
+            f"image must be float (B,3,H,W), RGB in [0,1]; got {_described(image)}. "
+            "For files, arrays and PIL images use refine.inpaint."
+        )
+    if mask.ndim != 4 or mask.shape[1] != 1 or not mask.is_floating_point():
+        raise ValueError(
+            f"mask must be float (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. Take one channel."
+        )
+    if image.shape[0] != mask.shape[0] or image.shape[2:] != mask.shape[2:]:
+        raise ValueError(f"image and mask must have one size; got {tuple(image.shape)} and {tuple(mask.shape)}.")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(
+            f"mask must be (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. "
+            "Divide by its maximum and threshold it."
+        )
+    if not (image.amin() >= 0 and image.amax() <= 1):  # written so that NaN fails too
+        raise ValueError(f"image must be RGB in [0,1]; got {_described(image)}. Divide by its full scale.")
+
+
+def _described(tensor: Tensor) -> str:
+    shape = f"({','.join(map(str, tensor.shape))})"
+    values = f" with values in [{tensor.min():g},{tensor.max():g}]" if tensor.numel() else ""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}{values}"

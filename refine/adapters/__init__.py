@@ -1,0 +1,1 @@
+"""Networks, each seen through an adapter that cuts it into front and rear."""

@@ -1,0 +1,307 @@
+"""Multiscale feature refinement: Algorithm 1 of Kulshreshtha, Pugh and Jiddi (2022).
+
+``multiscale_inpaint`` of the paper is :meth:`Refiner._refine_image`, ``predict_and_refine`` is
+:meth:`Refiner._refine_level`. This is the only file that differentiates.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from refine.adapters.base import FrontRear
+from refine.objective import Objective
+from refine.pyramid import Pyramid
+from refine.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
+
+OnStep = Callable[[Step], None]
+Number = TypeVar("Number", int, float)
+
+
+class Refiner:
+    """Fills holes with a trained network and refines the fill level by level.
+
+    Args:
+        backbone: The network, cut in front and rear.
+        pyramid: Builds the levels.
+        objective: What agreement with the coarser level means.
+        optimize: Names of the tensors at the cut that move, out of ``backbone.layers``; None for all of them.
+        steps: Updates per level. A list gives one number per refined level, coarse to fine; its last entry goes on
+            for any further level.
+        lr: Learning rate; a list as for ``steps``.
+        optimizer: Takes the tensors and ``lr``.
+        keep: Which iterate becomes the result. ``best`` takes the one of lowest loss. ``last`` takes the last, as the
+            paper does, unless its loss is non-finite or above the one the level began with; then the best.
+
+    Raises:
+        ValueError: If a name is not one of the backbone's layers, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: FrontRear,
+        pyramid: Pyramid,
+        objective: Objective,
+        optimize: Sequence[str] | None = None,
+        steps: int | Sequence[int] = 15,
+        lr: float | Sequence[float] = 2e-3,
+        optimizer: Callable[..., Optimizer] = Adam,
+        keep: Literal["best", "last"] = "best",
+    ) -> None:
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.objective = objective
+        self.steps = _numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
+        self.lr = _numbers("refiner.lr", lr, float, "a number > 0", lambda x: 0 < x < math.inf)
+        self.optimize = self._checked_layers(optimize)
+        self.optimizer = optimizer
+        if keep not in ("best", "last"):
+            raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
+        self.keep = keep
+        self._warned = False
+
+    def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
+        layers = self.backbone.layers
+        name = type(self.backbone).__name__
+        if optimize is None:
+            chosen: Sequence[str] = layers
+        else:
+            chosen = [optimize] if isinstance(optimize, str) else optimize
+        for layer in chosen:
+            if layer not in layers:
+                raise ValueError(
+                    f"backbone '{name}' has no layer '{layer}'; it exposes: {', '.join(layers) or 'none'}. "
+                    "Set refiner.optimize to some of these."
+                )
+        if not chosen and any(self.steps):
+            raise ValueError(f"backbone '{name}' has nothing to optimize chosen; use preset=off, or refiner.steps=0.")
+        return tuple(chosen)
+
+    def to(self, device: torch.device | str) -> "Refiner":
+        """Move the backbone; images given later follow it.
+
+        Args:
+            device: For example ``cuda``.
+        """
+        self.backbone.to(device)
+        return self
+
+    def __call__(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        conditions: Sequence[Mapping[str, Tensor]] | None = None,
+        on_step: OnStep | None = None,
+        key: str = "",
+    ) -> Refinement:
+        """Fill the hole of each image. Works under ``no_grad`` and ``inference_mode`` alike.
+
+        Args:
+            image: ``(B, 3, H, W)`` RGB in [0, 1].
+            mask: ``(B, 1, H, W)``, 1 = hole, 0 = known.
+            conditions: Extra inputs of the backbone, one mapping per level; None lets the backbone make them.
+            on_step: Told every evaluation of the loss.
+            key: Seeds what is random in the backbone's conditions.
+
+        Returns:
+            The result at the input's size and on its device.
+
+        Raises:
+            ValueError: If image or mask breaks the conventions.
+            FloatingPointError: If the backbone's plain prediction is not finite.
+        """
+        check_inputs(image, mask)
+        # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
+        with torch.inference_mode(False), torch.no_grad():
+            image, mask = _ordinary(image), _ordinary(mask)
+            device = self.backbone.device
+            refined = []
+            for b in range(image.shape[0]):
+                sample = Sample(key, image[b : b + 1].to(device), mask[b : b + 1].to(device))
+                own = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
+                refined.append(self._refine_image(sample, own, on_step))
+            result = Refinement.stack(refined)
+            return replace(result, image=torch.where(mask > 0, result.image.to(image), image))
+
+    def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
+        backbone = self.backbone
+        levels = self.pyramid(sample.image, sample.mask, backbone.multiple_of, backbone.minimum_side)
+        if conditions is None:
+            conditions = backbone.conditions(sample, levels)
+        if len(conditions) != len(levels):
+            raise ValueError(f"conditions must hold one mapping per level: {len(levels)}; got {len(conditions)}.")
+        return tuple(replace(level, conditions=own) for level, own in zip(levels, conditions, strict=True))
+
+    def _refine_image(
+        self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None, on_step: OnStep | None
+    ) -> Refinement:
+        """``multiscale_inpaint`` of Algorithm 1, for one image."""
+        levels = self._levels(sample, conditions)
+        self._warn_if_single(levels)
+        if not sample.mask.any():
+            return Refinement(sample.image, tuple(_untouched(level) for level in levels))
+        results = [self._predict(levels[0])]
+        for index, level in enumerate(levels[1:], start=1):
+            tell = _teller(on_step, index, len(levels), _entry(self.steps, index))
+            results.append(self._refine_level(level, results[-1].image, index, tell))
+        return Refinement(results[-1].image, tuple(results))
+
+    def _predict(self, level: Level) -> LevelResult:
+        """The plain prediction of the coarsest level; no graph is built."""
+        start = time.perf_counter()
+        prediction = level.crop(self._rear(level, self._front(level)))
+        if not prediction.isfinite().all():
+            raise FloatingPointError(
+                "the backbone's plain prediction has non-finite values; check its weights, or use refiner.precision=32."
+            )
+        return _result(level, prediction, [], 0, 0.0, start)
+
+    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Callable[..., None]) -> LevelResult:
+        """``predict_and_refine`` of Algorithm 1."""
+        start = time.perf_counter()
+        comparison = self.objective.prepare(level, guide)
+        features = self._front(level)
+        z = {name: features.z[name].detach().clone().requires_grad_() for name in self.optimize}
+        features = replace(features, z={**features.z, **z})
+        steps = _entry(self.steps, index) if bool(comparison.has_pixels) else 0
+        optimizer = self.optimizer(z.values(), lr=_entry(self.lr, index)) if steps else None
+        iterates = Iterates(self.keep)
+        for update in range(steps + 1):
+            with torch.set_grad_enabled(update < steps):  # the last is the final forward pass
+                prediction = self._rear(level, features)
+                loss = comparison.loss(prediction).sum()
+            finite = iterates.add(loss.item(), level.crop(prediction.detach()))
+            tell(update, loss.item(), level.crop(prediction.detach()))
+            if not finite or optimizer is None or update == steps:
+                break
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        prediction, kept = iterates.chosen(fallback=lambda: enlarge(guide, level.size))
+        losses = iterates.losses if bool(comparison.has_pixels) else []
+        return _result(level, prediction, losses, kept, float(comparison.guided_fraction), start)
+
+    def _front(self, level: Level) -> Features:
+        dtype = self.backbone.dtype
+        return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
+
+    def _rear(self, level: Level, features: Features) -> Tensor:
+        return self.backbone.rear(features).to(level.image.dtype)
+
+    def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
+        if len(levels) > 1 or self._warned or self.pyramid.max_levels == 1:
+            return
+        self._warned = True
+        height, width = levels[0].size
+        warnings.warn(
+            f"image {width}x{height} gives one level (smallest_side={self.pyramid.smallest_side}): nothing to refine "
+            "against; returned the plain prediction.",
+            stacklevel=4,
+        )
+
+
+class Upscaler(Refiner):
+    """The control of the paper's Fig. 3: the coarsest result, enlarged and composited, without refinement."""
+
+    def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
+        levels = super()._levels(sample, conditions)
+        return levels if len(levels) == 1 else (levels[0], levels[-1])
+
+    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Callable[..., None]) -> LevelResult:
+        start = time.perf_counter()
+        return _result(level, enlarge(guide, level.size), [], 0, 0.0, start)
+
+
+class Iterates:
+    """The course of one level: its losses, and the predictions that may become the result.
+
+    Args:
+        keep: As in :class:`Refiner`.
+    """
+
+    def __init__(self, keep: str) -> None:
+        self.keep = keep
+        self.losses: list[float] = []
+        self._best: tuple[int, Tensor] | None = None
+        self._last: tuple[int, Tensor] | None = None
+
+    def add(self, loss: float, prediction: Tensor) -> bool:
+        """Note one iterate; False if it is not finite and the level has to end."""
+        finite = math.isfinite(loss) and bool(prediction.isfinite().all())
+        update = len(self.losses)
+        self.losses.append(loss if finite else math.nan)
+        self._last = (update, prediction) if finite else None
+        if finite and (self._best is None or loss < self.losses[self._best[0]]):
+            self._best = (update, prediction)
+        return finite
+
+    def chosen(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
+        """The prediction to keep and the number of updates behind it; -1 where no iterate is finite."""
+        chosen = self._best
+        if self.keep == "last" and self._last is not None and self.losses[-1] <= self.losses[0]:
+            chosen = self._last
+        if chosen is None:
+            return fallback(), -1
+        return chosen[1], chosen[0]
+
+
+def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic enlargement of ``(B, 3, h, w)`` to ``(B, 3, *size)``."""
+    return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _numbers(name: str, value: Any, kind: type[Number], expected: str, ok: Callable[[Any], bool]) -> tuple[Number, ...]:
+    """One number or several, as a tuple."""
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    for entry in (values := list(values)):
+        number = isinstance(entry, int | float) and not isinstance(entry, bool) and entry == kind(entry)
+        if not (number and ok(entry)):
+            raise ValueError(f"{name} must be {expected}, or a list of such, one per refined level; got {value!r}.")
+    if not values:
+        raise ValueError(f"{name} must be {expected}, or a list of such; got an empty list.")
+    return tuple(kind(entry) for entry in values)
+
+
+def _entry(values: tuple[Number, ...], level: int) -> Number:
+    """The value of a refined level (the first is level 1); the last goes on."""
+    return values[min(level, len(values)) - 1]
+
+
+def _teller(on_step: OnStep | None, level: int, levels: int, steps: int) -> Callable[..., None]:
+    def tell(step: int, loss: float, prediction: Tensor) -> None:
+        if on_step is not None:
+            on_step(Step(level, levels, step, steps, loss, lambda: prediction.clone()))
+
+    return tell
+
+
+def _result(
+    level: Level, prediction: Tensor, losses: list[float], kept: int, guided_fraction: float, start: float
+) -> LevelResult:
+    """Clamp, composite and account for one level of one image."""
+    known = level.crop(level.image)
+    return LevelResult(
+        prediction=prediction,
+        image=torch.where(level.crop(level.mask) > 0, prediction.clamp(0, 1), known),
+        losses=torch.tensor(losses, dtype=torch.float64).unsqueeze(1),
+        updates=torch.tensor([max(0, len(losses) - 1)]),
+        kept=torch.tensor([kept]),
+        guided_fraction=torch.tensor([guided_fraction]),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _untouched(level: Level) -> LevelResult:
+    """The level of an image without a hole."""
+    return _result(level, level.crop(level.image), [], 0, 0.0, time.perf_counter())
