@@ -41,7 +41,7 @@ class Sample:
     source: Any = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Sample":
-        """The same sample on another device (the hook by which Lightning moves batches)."""
+        """The same sample on another device."""
         move = {"device": device, "non_blocking": non_blocking}
         return replace(self, image=self.image.to(**move), mask=self.mask.to(**move))  # type: ignore[arg-type]
 

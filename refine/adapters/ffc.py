@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from refine.weights import UnusableWeights
 from torch import Tensor, nn
+
+from refine.weights import UnusableWeights
 
 MAX_CHANNELS = 1024  # upstream's max_features
 

@@ -11,18 +11,12 @@ import warnings
 from os import PathLike
 
 import torch
-from refine.weights import Checkpoint, UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
 from torch import Tensor, nn
 
 from refine.adapters.base import FrontRear
 from refine.adapters.ffc import FFC_MARKER, REGULAR_MARKER, Pair, Sizes, build, read_sizes
 from refine.types import Features, Level
-
-
-def generator_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The generator's part of a checkpoint, prefix removed."""
-    marker = FFC_MARKER if any(key.endswith(FFC_MARKER) for key in checkpoint.state) else REGULAR_MARKER
-    return submodule(checkpoint, marker)
+from refine.weights import UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
 
 
 class LaMa(FrontRear):
@@ -65,7 +59,7 @@ class LaMa(FrontRear):
             self.model = _random(self.sizes, seed, name)
         else:
             self.sizes, self.model = _load(weights)
-        self.weights_hash = hash_state(self.model.state_dict())
+        self.weights_hash = hash_state(_values(self.model))
         stride = 2**self.sizes.downsamplings
         self.cut = _checked_cut(cut, self.sizes.blocks)
         self.multiple_of = _checked_multiple(multiple_of, stride)
@@ -95,6 +89,11 @@ class LaMa(FrontRear):
         return self.sizes.first_block + self.cut
 
 
+def _values(model: nn.Module) -> dict[str, Tensor]:
+    """All that a prediction depends on: not the counters of batch norm, which some files lack."""
+    return {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
 def _layers(sizes: Sizes) -> tuple[str, ...]:
     if sizes.kind == "regular":
         return ("features",)
@@ -120,7 +119,7 @@ def _checked_multiple(multiple_of: int | None, stride: int) -> int:
 
 def _load(weights: str | PathLike[str]) -> tuple[Sizes, nn.Sequential]:
     checkpoint = read_checkpoint(weights)
-    state = generator_state(checkpoint)
+    state = submodule(checkpoint, FFC_MARKER, REGULAR_MARKER)
     sizes = read_sizes(state)
     activation = checkpoint.config.get("add_out_act", "sigmoid")
     with torch.device("meta"):  # no time spent on initial values that the file replaces

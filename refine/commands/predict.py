@@ -1,0 +1,217 @@
+"""Fill the holes of one image or of a folder.
+
+    refine predict input=photo.jpg mask=hole.png output=results
+    refine predict input=photos masks=holes output=results preset=paper refiner.steps=30
+
+Masks: white is the hole. Without mask= and masks= they lie beside the images as x_mask.png, x_mask001.png ...
+Finished results are kept when the command runs again; logs and tables lie in <output>/.refine/.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from refine.api import make_refiner
+from refine.callbacks import ProgressBar, ResultWriter
+from refine.config import ConfigError, build, compose
+from refine.data import Job, Jobs, MaskOptions, find_jobs
+from refine.images import SUFFIXES
+from refine.module import InpaintingModule
+from refine.records import Failure, Records, hash_files
+from refine.refiner import Refiner
+
+FORMATS = ("png", "jpg", "webp", "tiff", "bmp")
+log = logging.getLogger("refine")
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+
+    Returns:
+        Exit status: 0 if every result is there, 1 if something failed or is missing, 130 after Ctrl-C.
+
+    Raises:
+        ValueError: If the request makes no sense as a whole; nothing was done then.
+    """
+    config = compose("predict", overrides)
+    _check(config)
+    jobs, failures = find_jobs(config.input, config.mask, config.masks, config.output)
+    output = _output_folder(config)
+    refiner = make_refiner(config)
+    records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
+    records.open()
+    records.failures += failures
+    with _logging(records):
+        log.info("refine predict: %d jobs", len(jobs))
+        records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        todo = _unfinished(jobs, records, config)
+        start = time.perf_counter()
+        interrupted = _predict(config, refiner, records, todo)
+        return _report(records, config, jobs, todo, time.perf_counter() - start, interrupted)
+
+
+def pixel_settings(config: DictConfig, weights_hash: str) -> dict[str, Any]:
+    """Everything in a configuration that changes pixels; paths, trainer and device do not.
+
+    Args:
+        config: Composed.
+        weights_hash: Of the backbone's weights, which stands for wherever they came from.
+    """
+    keys = ("backbone", "pyramid", "objective", "refiner", "mask_threshold", "mask_invert", "mask_dilate", "format")
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, list(keys)), resolve=True)
+    assert isinstance(settings, dict)
+    ignored = ("weights", "card", "tiny", "name", "sizes", "seed")
+    settings["backbone"] = {k: v for k, v in settings["backbone"].items() if k not in ignored}
+    settings["backbone"]["weights_hash"] = weights_hash
+    return {str(key): value for key, value in settings.items()}
+
+
+def _check(config: DictConfig) -> None:
+    for key, example in (("input", "input=photo.jpg mask=hole.png"), ("output", "output=results")):
+        if OmegaConf.is_missing(config, key) or config[key] is None:
+            raise ConfigError(f"predict needs {key}=, for example {example}.")
+    if config.format not in FORMATS:
+        raise ConfigError(f"format={config.format}: expected one of {', '.join(FORMATS)}.")
+    if not (isinstance(config.mask_threshold, int | float) and 0 < config.mask_threshold <= 1):
+        raise ConfigError(f"mask_threshold={config.mask_threshold}: expected a share of white in (0, 1].")
+    if not (isinstance(config.mask_dilate, int) and config.mask_dilate >= 0):
+        raise ConfigError(f"mask_dilate={config.mask_dilate}: expected a number of px, 0 or more.")
+
+
+def _output_folder(config: DictConfig) -> Path:
+    """The folder of the results, if results may go there."""
+    output, source = Path(config.output).expanduser(), Path(config.input).expanduser()
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output={output} is a file; give a folder.")
+    if not output.exists() and output.suffix.lower() in SUFFIXES:
+        raise ConfigError(f"output={output} looks like an image; give a folder, the result is named as the image.")
+    source_folder = source if source.is_dir() else source.parent
+    same = output.resolve() == source_folder.resolve()
+    masks = config.masks is not None and output.resolve() == Path(config.masks).expanduser().resolve()
+    if same or masks:
+        raise ConfigError(f"output={output} is the folder of the inputs, which would be overwritten; give another.")
+    return output
+
+
+def _unfinished(jobs: Sequence[Job], records: Records, config: DictConfig) -> list[Job]:
+    """The jobs whose results are not there yet.
+
+    Raises:
+        ConfigError: If results are there that this run would not make so.
+    """
+    todo, foreign = [], {}
+    for job in jobs:
+        name = f"{job.key}.{config.format}"
+        state = records.state(name, _hash_inputs(job)) if os.path.lexists(records.output / name) else "missing"
+        if state not in ("missing", "finished"):
+            foreign[name] = state
+        if state == "missing" or (config.overwrite and state != "finished"):
+            todo.append(job)
+    if foreign and not config.overwrite:
+        name, state = next(iter(foreign.items()))
+        differences = "".join(f"\n  {line}" for line in records.differences(name))
+        raise ConfigError(
+            f"output={records.output} holds {len(foreign)} of these results already, such as {name}: {state}."
+            f"{differences}\nUse another output, or overwrite=true to replace them."
+        )
+    return todo
+
+
+def _hash_inputs(job: Job) -> str:
+    try:
+        return hash_files(job.image, job.mask)
+    except OSError:
+        return "unreadable"  # the job will fail with a better message; an old result is not taken for its own
+
+
+def _predict(config: DictConfig, refiner: Refiner, records: Records, todo: Sequence[Job]) -> bool:
+    """Run what is to do; True if it was interrupted."""
+    if not todo:
+        return False
+    _settle_accelerator(config, refiner.backbone.device)
+    options = MaskOptions(config.mask_threshold, config.mask_invert, config.mask_dilate)
+    loader = DataLoader(Jobs(todo, options, config.format), batch_size=None)
+    callbacks = [ResultWriter(records, config.format), ProgressBar(len(todo))]
+    trainer = build(config.trainer, callbacks=callbacks)
+    try:
+        trainer.predict(InpaintingModule(refiner), loader, return_predictions=False)
+    except KeyboardInterrupt:
+        return True
+    except SystemExit:  # Lightning's own way out of Ctrl-C, which leaves the signal ignored
+        return True
+    return False
+
+
+def _settle_accelerator(config: DictConfig, device: torch.device) -> None:
+    """Let the trainer use the device the refiner was placed on, unless one is asked for."""
+    if config.trainer.accelerator == "auto":
+        config.trainer.accelerator = {"cuda": "gpu"}.get(device.type, device.type)
+    if device.index is not None:
+        config.trainer.devices = [device.index]
+
+
+def _report(
+    records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, interrupted: bool
+) -> int:
+    """Compare what should be there with what is, and say so."""
+    names = [f"{job.key}.{config.format}" for job in jobs]
+    failed = {failure.key for failure in records.failures}
+    missing = [job.key for job in jobs if not (records.output / f"{job.key}.{config.format}").is_file()]
+    unexplained = [key for key in missing if key not in failed]
+    if not interrupted:
+        for key in unexplained:
+            records.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
+    records.close(names)
+    for failure in records.failures:
+        log.error("failed: %s: %s", failure.key, failure.reason)
+        if failure.detail:
+            log.debug("%s", failure.detail)
+    summary = f"{len(records.finished)} done"
+    skipped = len(jobs) - len(todo)
+    summary += f", {skipped} already there" if skipped else ""
+    summary += f", {len(records.failures)} failed" if records.failures else ""
+    summary += f", {len(unexplained)} left; run the same command to continue" if interrupted else ""
+    log.info("%s in %.1f s -> %s", summary, seconds, records.output)
+    if interrupted:
+        return 130
+    return 1 if records.failures or missing else 0
+
+
+@contextlib.contextmanager
+def _logging(records: Records) -> Iterator[None]:
+    """Everything into ``log.txt``; to the terminal what a user needs, warnings once."""
+    file = logging.FileHandler(records.folder / "log.txt", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.INFO)
+    quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *quiet)]
+    log.handlers, log.propagate = [file, terminal], False
+    log.setLevel(logging.DEBUG)
+    for logger in quiet:
+        logger.handlers, logger.propagate = [file], False
+    show = warnings.showwarning
+    # Our own warnings are for the user; those of libraries (deprecations and the like) for the log.
+    levels = {UserWarning: logging.WARNING}
+    warnings.showwarning = lambda text, kind, *_, **__: log.log(levels.get(kind, logging.DEBUG), "%s", text)
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        file.close()

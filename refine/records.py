@@ -1,0 +1,192 @@
+"""What a run has finished and what failed: rows, fingerprints and results, safe against being killed at any moment.
+
+Everything lies in ``<output>/.refine/``. A row is on disk *before* its result appears under its name, and it holds the
+result's hash; so after a kill a result is finished exactly if its file has the hash of its row.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refine.images import write_atomic
+
+FOLDER = ".refine"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be done, and why.
+
+    Attributes:
+        key: Of the sample; a file's name where no sample came about.
+        reason: One line.
+        detail: Traceback for the log, if the fault may be ours.
+    """
+
+    key: str
+    reason: str
+    detail: str = ""
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_files(*paths: Path) -> str:
+    """SHA-256 (hex) over the hashes of files, in this order."""
+    return hashlib.sha256("\n".join(map(hash_file, paths)).encode()).hexdigest()
+
+
+def hash_settings(settings: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of plain nested settings, independent of their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Records:
+    """The records of one output folder, as one process keeps them.
+
+    Args:
+        output: The folder of the results.
+        settings: Everything that changes pixels, as plain nested values.
+        rank: Of this process; each writes rows of its own.
+    """
+
+    def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
+        self.output = output
+        self.folder = output / FOLDER
+        self.settings = dict(settings)
+        self.configuration = hash_settings(settings)
+        self.rank = rank
+        self.failures: list[Failure] = []
+        self.finished: list[str] = []
+
+    def open(self) -> None:
+        """Make the folder, remove what a killed run left half done, and note the settings.
+
+        Raises:
+            OSError: If the output cannot be written.
+        """
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        for leftover in self._scratch.iterdir():
+            leftover.unlink(missing_ok=True)
+        self.write(f"settings-{self.configuration[:12]}.json", json.dumps(self.settings, indent=1, default=str))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the run's own beside the rows."""
+        write_atomic(self.folder / name, text.encode(), self._scratch)
+
+    def state(self, name: str, inputs: str) -> str:
+        """Where the result of this name stands.
+
+        Args:
+            name: Of the result, relative to the output folder.
+            inputs: Hash of the files it is made from.
+
+        Returns:
+            ``missing``, ``finished``, or why it is neither: ``of another configuration``, ``of other input files``,
+            or ``not made by refine, or changed since``.
+        """
+        file = self.output / name
+        if not os.path.lexists(file):
+            return "missing"
+        row = self._rows.get(name)
+        if row is None or not file.is_file() or hash_file(file) != row["sha256"]:
+            return "not made by refine, or changed since"
+        if row["configuration"] != self.configuration:
+            return "of another configuration"
+        return "finished" if row["inputs"] == inputs else "of other input files"
+
+    def differences(self, name: str) -> list[str]:
+        """In which settings a result of another configuration was made: ``key: its value -> now``."""
+        row = self._rows.get(name, {})
+        try:
+            text = (self.folder / f"settings-{row.get('configuration', '')[:12]}.json").read_text()
+        except OSError:
+            return []
+        old, new = _flat(json.loads(text)), _flat(json.loads(json.dumps(self.settings, default=str)))
+        return [
+            f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        ]
+
+    def finish(self, name: str, inputs: str, data: bytes, row: Mapping[str, Any]) -> None:
+        """Write a result, its row first.
+
+        Args:
+            name: Of the result, relative to the output folder.
+            inputs: Hash of the files it is made from.
+            data: The encoded result.
+            row: What else is known of it, plain values.
+
+        Raises:
+            OSError: If it cannot be written; nothing half written stays.
+        """
+        (self.output / name).parent.mkdir(parents=True, exist_ok=True)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._append({"output": name, "configuration": self.configuration, "inputs": inputs, "sha256": sha256, **row})
+        write_atomic(self.output / name, data, self._scratch)
+        self.finished.append(name)
+
+    def fail(self, failure: Failure) -> None:
+        """Note a sample that could not be done."""
+        self.failures.append(failure)
+
+    def close(self, names: Iterable[str]) -> None:
+        """Write ``rows.csv`` with the given results' rows and ``failures.csv``."""
+        rows = _read_rows(self.folder)
+        self.write("rows.csv", _csv([rows[name] for name in names if name in rows]))
+        failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+        self.write("failures.csv", _csv(failures, ["key", "reason"]))
+
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / "unfinished"
+
+    @property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        if not hasattr(self, "_read"):
+            self._read = _read_rows(self.folder)
+        return self._read
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with (self.folder / f"rows-{self.rank}.jsonl").open("a") as stream:
+            # The line break comes first: a line that a kill cut short must not swallow this one.
+            stream.write("\n" + json.dumps(row))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """The latest row of each result, over all processes."""
+    rows: dict[str, dict[str, Any]] = {}
+    for file in sorted(folder.glob("rows-*.jsonl")):
+        for line in file.read_text(errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                rows[row["output"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue  # cut short by a kill; its result never appeared
+    return rows
+
+
+def _csv(rows: list[dict[str, Any]], columns: list[str] | None = None) -> str:
+    from io import StringIO
+
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    return {k: v for key, value in settings.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
