@@ -28,15 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command not in names:
         return _complain(f"there is no command '{command}'; there are: {', '.join(names)}.")
-    module = import_module(f"refine.commands.{command}")
-    if {"-h", "--help"} & set(overrides):
-        print(f"{module.__doc__}\n{_settings(command)}")
-        return 0
     try:
+        module = import_module(f"refine.commands.{command}")
+        if {"-h", "--help"} & set(overrides):
+            print(f"{module.__doc__}\n{_settings(command)}")
+            return 0
         status: int = module.run(overrides)
     except (ValueError, OSError) as error:  # a user's error; anything else is ours and keeps its traceback
         return _complain(str(error))
     except KeyboardInterrupt:
+        print("refine: interrupted", file=sys.stderr)
         return 130
     return status
 

@@ -7,8 +7,9 @@ result = refiner(image, mask)                                            # tenso
 """
 
 import functools
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from refine.config import build, compose
-from refine.images import (
-    Picture,
-    as_mask,
-    encode,
-    fill,
-    mask_to_tensor,
-    read_mask,
-    read_picture,
-    to_tensor,
-    write_atomic,
-)
+from refine.config import build, compose, mask_options
+from refine.encode import check_format, encode
+from refine.images import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor, write_atomic
 from refine.refiner import Refiner
 
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
@@ -57,9 +49,10 @@ def make_refiner(config: DictConfig) -> Refiner:
         config: As :func:`refine.config.compose` gives it.
     """
     known = [key for key in config.backbone if key not in ("card", "tiny")]  # the rest is about it, not for it
-    backbone = build(OmegaConf.masked_copy(config.backbone, known))
-    refiner = build(config.refiner, backbone=backbone, pyramid=build(config.pyramid), objective=build(config.objective))
-    return place(refiner, config.device)
+    with torch.inference_mode(False):  # weights made in that mode could never take part in differentiation
+        backbone = build(OmegaConf.masked_copy(config.backbone, known))
+        parts = {"backbone": backbone, "pyramid": build(config.pyramid), "objective": build(config.objective)}
+        return place(build(config.refiner, **parts), config.device)
 
 
 def place(refiner: Refiner, device: str) -> Refiner:
@@ -95,14 +88,15 @@ def best_device() -> torch.device:
 
 
 def _checked_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name}: expected auto, cpu, cuda, cuda:1 or mps.") from None
-    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
-    if missing.get(device.type, False):
-        raise ValueError(f"device={name}: this machine or this build of torch has none; use device=cpu or device=auto.")
-    return device
+    match = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", str(name))
+    if match is None:
+        raise ValueError(f"device={name}: expected auto, cpu, cuda, cuda:1 or mps.")
+    kind, index = match[1], int(match[2] or 0)
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if index >= count:
+        here = f"has {count} of these" if count else "or this build of torch has none"
+        raise ValueError(f"device={name}: this machine {here}; use device=cpu or device=auto.")
+    return torch.device(name if kind == "cuda" else kind)
 
 
 def _probe(refiner: Refiner) -> None:
@@ -143,14 +137,17 @@ def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
     if isinstance(image, Tensor):
         batch = image if image.ndim == 4 else image[None]
         result = refiner(batch, _mask_batch(mask, batch, config)).image
-        return result if image.ndim == 4 else result[0]  # type: ignore[return-value]
+        return result if image.ndim == 4 else result[0]
     picture = _picture(image)
+    target = _target(picture, Path(image), output) if isinstance(image, str | Path) else None
     hole = _hole(mask, config)
     if hole.shape != picture.size:
         raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
     filled = fill(picture, refiner(to_tensor(picture), mask_to_tensor(hole)).image.cpu(), hole)
-    if isinstance(image, str | Path):
-        return type(image)(_write(filled, Path(image), output))
+    if target is not None:
+        _write(filled, target)
+        kind: Callable[[Path], Kind] = type(image)
+        return kind(target)
     return _back(filled, image)  # type: ignore[return-value]
 
 
@@ -183,23 +180,30 @@ def _back(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image | np.
     return made
 
 
-def _write(picture: Picture, source: Path, output: Sequence[str]) -> Path:
+def _target(picture: Picture, source: Path, output: Sequence[str]) -> Path:
+    """Where the result goes; asked before the work, so that a name it cannot have costs no time."""
     target = Path(output[-1]).expanduser() if output else source.with_name(f"{source.stem}_inpainted.png")
-    format = target.suffix.lower().removeprefix(".")
-    data = encode(picture, {"jpeg": "jpg", "tif": "tiff"}.get(format, format))
-    write_atomic(target, data, target.parent)
+    if target.is_dir() or target.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"output={target}: expected a file ending in one of {' '.join(SUFFIXES)}.")
+    check_format(picture, SUFFIXES[target.suffix.lower()])
     return target
+
+
+def _write(picture: Picture, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()]), target.parent)
 
 
 def _hole(mask: Any, config: DictConfig) -> np.ndarray:
     """The hole as a bool array ``(H, W)``."""
-    options = (config.mask_threshold, config.mask_invert, config.mask_dilate)
+    options = mask_options(config)
     if isinstance(mask, str | Path):
         return read_mask(mask, *options)
     if isinstance(mask, Image.Image):
-        mask = np.asarray(mask if mask.mode in ("1", "L", "RGB", "RGBA") else mask.convert("L"))
+        direct = mask.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")
+        mask = np.asarray(mask if direct else mask.convert("RGBA" if mask.has_transparency_data else "RGB"))
     if isinstance(mask, Tensor):
-        mask = mask.detach().cpu().numpy()
+        mask = (mask.detach().float() if mask.is_floating_point() else mask).cpu().numpy()
         mask = mask.reshape(mask.shape[-2:]) if mask.size == np.prod(mask.shape[-2:]) else mask
     return as_mask(np.asarray(mask), *options)
 

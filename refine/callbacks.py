@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from refine.data import Source
-from refine.images import encode, fill
+from refine.encode import encode
+from refine.images import fill
 from refine.records import Failure, Records
 from refine.types import Refinement, Sample, Step
 
@@ -41,7 +42,7 @@ class ResultWriter(Callback):
             return
         try:
             self._write(outputs, batch)
-        except (ValueError, OSError) as error:
+        except Exception as error:
             self.records.fail(Failure(batch.key, f"cannot be written ({error})", traceback.format_exc()))
 
     def _write(self, refinement: Refinement, sample: Sample) -> None:
@@ -81,7 +82,7 @@ def describe(refinement: Refinement, sample: Sample, seconds: float) -> dict[str
 
 
 class ProgressBar(Callback):
-    """One line: images done, and of the current one its name, level, step and loss.
+    """One line: images done, and of the current one its level, step, loss and name. Nothing without a terminal.
 
     Args:
         total: Number of samples this process has to do.
@@ -89,27 +90,28 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        self.progress = Progress(*columns, console=console or Console(stderr=True), transient=True)
+        console = console or Console(stderr=True)
+        text = TextColumn("{task.description} {task.fields[key]}", markup=False)
+        columns = (BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), text)
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.total = total
         self._task: TaskID | None = None
-        self._key = ""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the bar and listen to the refinement."""
-        self._task = self.progress.add_task("", total=self.total)
+        self._task = self.progress.add_task("", total=self.total, key="")
         self.progress.start()
         pl_module.listeners.append(self.on_step)  # type: ignore[union-attr,operator]
 
     def on_predict_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
         """Show which image is under work."""
-        self._key = batch.key
-        self._describe(self._key)
+        key, room = repr(batch.key)[1:-1], max(8, self.progress.console.width - 66)  # no control characters, one line
+        self._update(description="", key=key if len(key) <= room else f"…{key[1 - room :]}")
 
     def on_step(self, step: Step) -> None:
         """Show where its refinement stands."""
-        self._describe(
-            f"{self._key}  level {step.level + 1}/{step.levels}  step {step.step}/{step.steps}  loss {step.loss:.4f}"
+        self._update(
+            description=f"level {step.level + 1}/{step.levels} step {step.step}/{step.steps} loss {step.loss:.4f}"
         )
 
     def on_predict_batch_end(self, *_: Any) -> None:
@@ -125,6 +127,6 @@ class ProgressBar(Callback):
         """Leave the terminal usable."""
         self.progress.stop()
 
-    def _describe(self, text: str) -> None:
+    def _update(self, **shown: str) -> None:
         if self._task is not None:
-            self.progress.update(self._task, description=text.replace("[", r"\["))
+            self.progress.update(self._task, **shown)  # type: ignore[arg-type]

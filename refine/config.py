@@ -6,6 +6,7 @@ are.
 """
 
 import difflib
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 PATHS = ("input", "output", "mask", "masks", "backbone.weights")
 _HERE = Path(__file__).resolve().parent
@@ -46,11 +49,13 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     paths, config_dir, others = _split(overrides)
     if config_dir is not None:
-        others.append(f"hydra.searchpath=[{_quoted('file://' + str(_existing_folder(config_dir)))}]")
+        folder = QuotedString(f"file://{_existing_folder(config_dir)}", Quote.single)
+        others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
-        config = _compose(command, [_with_registered_yaml(override) for override in others])
+        config = _compose(command, [_checked(_with_registered_yaml(override)) for override in others])
     for key, value in paths.items():
         _set(config, key, value)
+    _check_interpolations(config)
     return config
 
 
@@ -84,9 +89,32 @@ def build(node: DictConfig, **arguments: Any) -> Any:
 def describe(error: Exception) -> str:
     """The first lines of a Hydra or OmegaConf error, without its advice on internals."""
     message = str(error).partition("Config search path:")[0]
-    if "hydra.cc" in message:  # the parser's own words help nobody
-        return f"cannot read the override {message.splitlines()[0].partition(': ')[2]!r}; expected key=value."
     return "\n".join(line for line in message.splitlines() if line.strip() and "To append" not in line)
+
+
+def mask_options(config: DictConfig) -> tuple[float, bool, int]:
+    """``mask_threshold``, ``mask_invert`` and ``mask_dilate``.
+
+    Raises:
+        ConfigError: If one of them is out of range.
+    """
+    threshold, dilate = config.mask_threshold, config.mask_dilate
+    if not (isinstance(threshold, int | float) and 0 < threshold <= 1):
+        raise ConfigError(f"mask_threshold={threshold}: expected a share of white in (0, 1].")
+    if not (isinstance(dilate, int) and dilate >= 0):
+        raise ConfigError(f"mask_dilate={dilate}: expected a number of px, 0 or more.")
+    return threshold, truth(config, "mask_invert"), dilate
+
+
+def truth(config: DictConfig, key: str) -> bool:
+    """A setting that is true or false; Hydra reads ``no`` as a text, which would count as true.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if not isinstance(config[key], bool):
+        raise ConfigError(f"{key}={config[key]}: expected true or false.")
+    return bool(config[key])
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[str]]:
@@ -109,31 +137,32 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return hydra_compose(command, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(describe(error) + _nearest(command, str(error), overrides)) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(_unknown_key(command, str(error), overrides) or describe(error)) from None
     finally:
         GlobalHydra.instance().hydra = outer
 
 
-def _nearest(command: str, message: str, overrides: list[str]) -> str:
-    """Say which key may have been meant by one that is not there."""
-    if "is not in struct" not in message or not overrides:
+def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
+    """Say which key is not there, and which may have been meant; empty if that is not what is wrong."""
+    if not message.startswith("Could not override"):
         return ""
-    known = _flat(_compose(command, []))
+    groups = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
+    known = _flat(_compose(command, [override for override in overrides if override.partition("=")[0] in groups]))
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=3)
-            return f"\nDid you mean {' or '.join(close)}?" if close else ""
+        key = override.partition("=")[0]
+        if key not in known and not key.startswith(("+", "hydra.")):
+            close = [path for path in known if path.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=2, cutoff=0.7)
+            return f"there is no setting '{key}'" + (f"; did you mean {' or '.join(close)}?" if close else ".")
     return ""
 
 
 def _flat(config: DictConfig) -> list[str]:
     keys: list[str] = []
-    for key, value in config.items():
-        keys.append(str(key))
+    for key, value in config.items_ex(resolve=False):
+        keys.append(name := str(key))
         if isinstance(value, DictConfig):
-            keys += [f"{key}.{below}" for below in _flat(value)]
+            keys += [f"{name}.{below}" for below in _flat(value)]
     return keys
 
 
@@ -143,8 +172,23 @@ def _set(config: DictConfig, key: str, value: str) -> None:
     node = config[parent] if parent else config
     if name not in node.keys():  # `in node` is False for a mandatory value not yet set
         raise ConfigError(f"there is no setting '{key}' here; this backbone or command takes none.")
-    literal = None if value in ("", "null") else _unquoted(value).replace("${", r"\${")
-    node[name] = literal
+    node[name] = None if value in ("", "null") else _literal(_unquoted(value))
+
+
+def _literal(path: str) -> str:
+    """Written so that OmegaConf gives the path back: backslashes before ``${`` count, ``???`` means missing."""
+    return "./???" if path == "???" else re.sub(r"(\\*)\$\{", r"\1\1\\${", path)
+
+
+def _check_interpolations(config: DictConfig) -> None:
+    """Say now, not in the middle of the work, which ``${...}`` leads nowhere."""
+    for key, node in config.items_ex(resolve=False):
+        try:
+            OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else config.get(key)
+        except InterpolationToMissingValueError:
+            continue  # refine.load has no output
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{key!s}: {str(error).splitlines()[0]}.") from None
 
 
 def _unquoted(value: str) -> str:
@@ -154,9 +198,16 @@ def _unquoted(value: str) -> str:
     return value
 
 
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
+def _checked(override: str) -> str:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:  # the parser's own words help nobody
+        raise ConfigError(f"cannot read the override {override!r}; expected key=value.") from None
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{override}: one value is expected here; a list has brackets: {parsed.key_or_group}=[...].")
+    if parsed.is_delete():
+        raise ConfigError(f"{override}: settings cannot be deleted, every one is needed; null is no value.")
+    return override
 
 
 def _existing_folder(path: str) -> Path:
@@ -169,9 +220,9 @@ def _existing_folder(path: str) -> Path:
 def _with_registered_yaml(override: str) -> str:
     """Make ``backbone=some/file.yaml`` the name of an entry of the group."""
     key, _, value = override.partition("=")
-    if key != "backbone" or not value.endswith((".yaml", ".yml")):
-        return override
     path = Path(_unquoted(value)).expanduser()
+    if key != "backbone" or path.suffix not in (".yaml", ".yml"):
+        return override
     try:
         node = OmegaConf.load(path)
     except OSError as error:

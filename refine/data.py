@@ -7,13 +7,15 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from csv import DictReader
+from csv import Error as CsvError
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from refine.images import SUFFIXES, Picture, check_format, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.encode import check_format
+from refine.images import SUFFIXES, Picture, mask_to_tensor, read_mask, read_picture, to_tensor
 from refine.records import FOLDER, Failure, hash_files
 from refine.types import Sample
 
@@ -79,8 +81,9 @@ def find_jobs(input: str, mask: str | None, masks: str | None, output: str) -> t
     source = Path(input).expanduser()
     if mask is not None and masks is not None:
         raise ValueError("mask= (one file) and masks= (a folder) exclude each other; give one of them.")
-    if not os.path.lexists(source):
-        raise ValueError(f"input={input}: no such file or folder.")
+    for name, path in (("input", input), ("mask", mask)):
+        if path is not None and not os.path.lexists(Path(path).expanduser()):
+            raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
     if source.is_dir():
         jobs, failures = _from_folder(source, mask, masks, Path(output))
     elif source.suffix.lower() == ".csv":
@@ -114,7 +117,7 @@ def _check_unique(jobs: Sequence[Job]) -> None:
 def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[Job], list[Failure]]:
     if mask is not None:
         return [Job(image.stem, image, Path(mask).expanduser())], []
-    folder = image.parent if masks is None else _existing_folder(masks)
+    folder = image.parent if masks is None else _mask_folder(masks, image.parent)
     found = _masks_of(image, _files(folder) if folder.is_dir() else [], beside=masks is None)
     if not found:
         raise ValueError(f"input={image} has no mask: give mask=<file>, or put {image.stem}_mask.png beside it.")
@@ -122,11 +125,12 @@ def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[
 
 
 def _from_folder(root: Path, mask: str | None, masks: str | None, output: Path) -> tuple[list[Job], list[Failure]]:
-    folder = None if masks is None else _existing_folder(masks)
-    listing = defaultdict(list)
-    for file in _walk(root, without=[output, *([folder] if folder else [])]):
-        listing[file.parent].append(file)
+    folder = None if masks is None else _mask_folder(masks, root)
     jobs, failures = [], []
+    listing = defaultdict(list)
+    for file in _walk(root, [output, *([folder] if folder else [])], failures):
+        if mask is None or not _same(file, Path(mask).expanduser()):
+            listing[file.parent].append(file)
     for place, files in listing.items():
         relative = PurePosixPath(place.relative_to(root))
         beside = mask is None and folder is None
@@ -172,7 +176,7 @@ def _from_manifest(manifest: Path) -> tuple[list[Job], list[Failure]]:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = DictReader(stream)
             columns, rows = list(reader.fieldnames or []), list(reader)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, CsvError) as error:
         raise ValueError(f"input={manifest}: cannot be read as UTF-8 CSV ({error}).") from None
     if not {"image", "mask"} <= set(columns):
         raise ValueError(
@@ -205,11 +209,17 @@ def _checked_key(name: str, line: str) -> str:
     return str(path)
 
 
-def _existing_folder(path: str) -> Path:
+def _mask_folder(path: str, images: Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"masks={path}: no such folder.")
+    if folder.resolve() == images.resolve():
+        raise ValueError(f"masks={path} is the folder of the images; leave it out, x_mask.png beside x.png is found.")
     return folder
+
+
+def _same(file: Path, other: Path) -> bool:
+    return file.name == other.name and file.resolve() == other.resolve()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -221,12 +231,19 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _walk(root: Path, without: Sequence[Path]) -> Iterator[Path]:
-    """Image files below a folder; follows links to folders, each real folder once, so that a loop ends."""
+def _walk(root: Path, without: Sequence[Path], failures: list[Failure]) -> Iterator[Path]:
+    """Image files below a folder; follows links to folders, each real folder once, so that a loop ends.
+
+    Results of other runs that lie further down are no input.
+    """
+
+    def note(error: OSError) -> None:
+        failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
+
     seen = {folder.expanduser().resolve() for folder in without}
-    for place, folders, _ in os.walk(root, followlinks=True):
+    for place, folders, _ in os.walk(root, followlinks=True, onerror=note):
         real = Path(place).resolve()
-        if real in seen:
+        if real in seen or (Path(place) != root and (real / FOLDER).is_dir()):
             folders.clear()
             continue
         seen.add(real)

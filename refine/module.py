@@ -29,7 +29,7 @@ class InpaintingModule(L.LightningModule):
     def on_predict_start(self) -> None:
         """Refuse a trainer under which nothing could be differentiated."""
         if torch.is_inference_mode_enabled():
-            raise RuntimeError(
+            raise ValueError(
                 "refinement differentiates: use Trainer(inference_mode=False), or trainer.inference_mode=false."
             )
 

@@ -93,7 +93,7 @@ def erode(mask: Tensor, diameter: int) -> Tensor:
     """
     if diameter <= 1:
         return mask
-    eroded = erosion(mask, circle(diameter).to(mask))
+    eroded: Tensor = erosion(mask, circle(diameter).to(mask))
     return (eroded >= ALL_HOLE).to(mask.dtype)
 
 

@@ -80,7 +80,7 @@ class Records:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run's own beside the rows."""
-        write_atomic(self.folder / name, text.encode(), self._scratch)
+        write_atomic(self.folder / name, text.encode(errors="surrogateescape"), self._scratch)
 
     def state(self, name: str, inputs: str) -> str:
         """Where the result of this name stands.

@@ -42,8 +42,8 @@ class Sample:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Sample":
         """The same sample on another device."""
-        move = {"device": device, "non_blocking": non_blocking}
-        return replace(self, image=self.image.to(**move), mask=self.mask.to(**move))  # type: ignore[arg-type]
+        image, mask = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.mask))
+        return replace(self, image=image, mask=mask)
 
 
 @dataclass(frozen=True)

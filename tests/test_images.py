@@ -1,6 +1,5 @@
 """Files <-> tensors: what was in the file is still there afterwards, and what is no image says so."""
 
-import io
 import os
 import struct
 import zlib
@@ -11,13 +10,12 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from refine.decode import UnreadableImage
+from refine.encode import encode
 from refine.images import (
     SUFFIXES,
     Picture,
-    UnreadableImage,
     as_mask,
-    check_format,
-    encode,
     fill,
     mask_to_tensor,
     read_mask,
@@ -101,22 +99,6 @@ def test_known_pixels_and_notes_survive_filling_encoding_and_reading(tmp_path, f
         assert back.alpha is None
     assert back.icc == ICC
     assert_keeps_notes(back.exif)
-
-
-@pytest.mark.parametrize(
-    ("format", "dtype", "channels"),
-    [
-        *[("png", dtype, channels) for dtype in (np.uint8, np.uint16) for channels in (1, 3, 4)],
-        *[("tiff", np.uint16, channels) for channels in (1, 3, 4)],
-        *[("tiff", np.uint8, channels) for channels in (1, 3)],  # OpenCV multiplies 8-bit colors by alpha
-    ],
-)
-def test_what_we_encode_opencv_reads_alike(format, dtype, channels):
-    planes = random_planes(channels, dtype)
-    read = cv2.imdecode(np.frombuffer(encode(picture_of(planes), format), np.uint8), cv2.IMREAD_UNCHANGED)
-    expected = planes if channels == 1 else planes[..., [2, 1, 0, 3][:channels]]
-    assert read.dtype == dtype
-    np.testing.assert_array_equal(np.atleast_3d(read), expected)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
@@ -405,55 +387,6 @@ def test_one_pixel(tmp_path, format, channels):
     assert (read_picture(tmp_path / "a").pixels == 0).all()
 
 
-@pytest.mark.parametrize("channels", [2, 4])
-def test_webp_is_lossless_even_under_transparency(tmp_path, channels):
-    planes = random_planes(channels)
-    planes[:9, :, -1] = 0
-    (tmp_path / "a.webp").write_bytes(encode(picture_of(planes), "webp"))
-    back = read_picture(tmp_path / "a.webp")
-    np.testing.assert_array_equal(back.pixels, np.broadcast_to(planes[..., :-1], back.pixels.shape))
-    np.testing.assert_array_equal(back.alpha, planes[..., -1])
-
-
-def test_jpeg_keeps_every_pixels_chroma():
-    data = encode(picture_of(random_planes(3)), "jpg")
-    with Image.open(io.BytesIO(data)) as image:
-        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
-
-
-@pytest.mark.parametrize("format", sorted(set(SUFFIXES.values())))
-def test_the_same_picture_gives_the_same_bytes(format):
-    picture = (
-        picture_of(random_planes(3), icc=ICC, exif=exif_bytes()) if format != "bmp" else picture_of(random_planes(3))
-    )
-    assert encode(picture, format) == encode(picture, format)
-
-
-@pytest.mark.parametrize(
-    ("channels", "dtype", "format", "instead"),
-    [
-        *[(3, np.uint16, format, "format=png") for format in ("jpg", "webp", "bmp")],
-        *[(4, np.uint8, format, "format=png") for format in ("jpg", "bmp")],
-        (3, np.uint8, "gif", "png, jpg, webp, tiff, bmp"),
-    ],
-)
-def test_encoding_refuses_to_lose_anything(channels, dtype, format, instead):
-    with pytest.raises(ValueError, match=instead):
-        encode(picture_of(random_planes(channels, dtype)), format)
-
-
-def test_formats_that_end_at_some_size_say_so_beforehand():
-    wide = picture_of(np.zeros((1, 16384, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"16383 pixels a side; got 16384.*format=png"):
-        check_format(wide, "webp")
-    check_format(wide, "jpg")
-
-
-def test_bmp_warns_that_it_has_no_profile():
-    with pytest.warns(UserWarning, match="format=png"):
-        encode(picture_of(random_planes(3), icc=ICC), "bmp")
-
-
 def test_tensor_is_exact_and_grey_is_repeated():
     tensor = to_tensor(picture_of(np.array([[[0, 51, 255]]], np.uint8)))
     assert (tensor.shape, tensor.dtype) == ((1, 3, 1, 1), torch.float32)
@@ -498,6 +431,19 @@ def test_fill_leaves_the_original_alone_and_refuses_what_does_not_fit():
     ]:
         with pytest.raises(ValueError, match=r"\(23, 31\).*got"):
             fill(picture, image, mask)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_fill_refuses_what_is_not_finite_where_it_is_used(channels, broken):
+    picture, image = picture_of(random_planes(channels)), torch.zeros(1, 3, 23, 31)
+    mask = np.zeros((23, 31), bool)
+    mask[2, 3:7] = True
+    image[0, 1, 9, 9] = broken
+    fill(picture, image, mask)
+    image[0, 1:, 2, 4] = broken
+    with pytest.raises(ValueError, match=r"finite in the hole; got NaN or infinity in 1 of its 4 pixels"):
+        fill(picture, image, mask)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])

@@ -6,15 +6,20 @@ two. Only the adapter knows its network's own range, mask polarity and fill; out
 :mod:`refine.types` hold.
 """
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from refine.pyramid import make_level
 from refine.types import Features, Level, Sample
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class FrontRear(nn.Module, ABC):
@@ -79,6 +84,17 @@ class FrontRear(nn.Module, ABC):
             Raw prediction ``(B, 3, h, w)`` on the nominal [0, 1] scale: unclamped, uncomposited.
         """
 
+    def whole(self, level: Level) -> Tensor:
+        """The network run uncut, for the contract to compare with; a subclass that can do so overrides this.
+
+        Args:
+            level: As for :meth:`front`.
+
+        Returns:
+            As :meth:`rear`.
+        """
+        return self.rear(self.front(level))
+
     def forward(self, image: Tensor, mask: Tensor, conditions: Mapping[str, Tensor] | None = None) -> Tensor:
         """The plain prediction, the network as it is: ``rear(front(...))``.
 
@@ -97,10 +113,31 @@ class FrontRear(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
-        return next(self.parameters()).device
+        """Where the network lies; the CPU if it has no weights."""
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of its weights."""
-        return next(self.parameters()).dtype
+        """The precision of its weights; float32 if it has none."""
+        return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return chain(self.parameters(), self.buffers())
+
+
+def random_weights(build: Callable[[], Network], seed: int, name: str) -> Network:
+    """A network with seeded random weights, and a warning that it has them.
+
+    Args:
+        build: Makes the network.
+        seed: Of its weights; the global random state is left as it was.
+        name: Of the backbone.
+    """
+    warnings.warn(
+        f"backbone '{name}' has RANDOM weights (backbone.weights=random): fine for measuring time and memory, "
+        "useless for filling images.",
+        stacklevel=3,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()

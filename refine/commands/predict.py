@@ -10,20 +10,24 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
 from refine.callbacks import ProgressBar, ResultWriter
-from refine.config import ConfigError, build, compose
+from refine.config import ConfigError, build, compose, mask_options, truth
 from refine.data import Job, Jobs, MaskOptions, find_jobs
 from refine.images import SUFFIXES
 from refine.module import InpaintingModule
@@ -41,7 +45,8 @@ def run(overrides: Sequence[str]) -> int:
         overrides: Hydra's ``key=value``.
 
     Returns:
-        Exit status: 0 if every result is there, 1 if something failed or is missing, 130 after Ctrl-C.
+        Exit status: 0 if every result is there, 1 if something failed or is missing, 130 after Ctrl-C, 143 after
+        SIGTERM.
 
     Raises:
         ValueError: If the request makes no sense as a whole; nothing was done then.
@@ -49,18 +54,23 @@ def run(overrides: Sequence[str]) -> int:
     config = compose("predict", overrides)
     _check(config)
     jobs, failures = find_jobs(config.input, config.mask, config.masks, config.output)
-    output = _output_folder(config)
-    refiner = make_refiner(config)
+    output = _output_folder(config, jobs)
+    with warnings.catch_warnings(record=True) as told:  # before there is a log
+        refiner = make_refiner(config)
     records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
-    records.open()
+    todo = _unfinished(jobs, records, config)
+    _open(records)
     records.failures += failures
     with _logging(records):
+        for warning in told:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
         log.info("refine predict: %d jobs", len(jobs))
         records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        todo = _unfinished(jobs, records, config)
+        callbacks = [ResultWriter(records, config.format), ProgressBar(len(todo))]
+        trainer = _trainer(config, refiner.backbone.device, callbacks)
         start = time.perf_counter()
-        interrupted = _predict(config, refiner, records, todo)
-        return _report(records, config, jobs, todo, time.perf_counter() - start, interrupted)
+        stopped = _predict(trainer, refiner, Jobs(todo, MaskOptions(*mask_options(config)), config.format))
+        return _report(records, config, jobs, todo, time.perf_counter() - start, stopped)
 
 
 def pixel_settings(config: DictConfig, weights_hash: str) -> dict[str, Any]:
@@ -85,13 +95,11 @@ def _check(config: DictConfig) -> None:
             raise ConfigError(f"predict needs {key}=, for example {example}.")
     if config.format not in FORMATS:
         raise ConfigError(f"format={config.format}: expected one of {', '.join(FORMATS)}.")
-    if not (isinstance(config.mask_threshold, int | float) and 0 < config.mask_threshold <= 1):
-        raise ConfigError(f"mask_threshold={config.mask_threshold}: expected a share of white in (0, 1].")
-    if not (isinstance(config.mask_dilate, int) and config.mask_dilate >= 0):
-        raise ConfigError(f"mask_dilate={config.mask_dilate}: expected a number of px, 0 or more.")
+    mask_options(config)
+    truth(config, "overwrite")
 
 
-def _output_folder(config: DictConfig) -> Path:
+def _output_folder(config: DictConfig, jobs: Sequence[Job]) -> Path:
     """The folder of the results, if results may go there."""
     output, source = Path(config.output).expanduser(), Path(config.input).expanduser()
     if output.exists() and not output.is_dir():
@@ -103,7 +111,18 @@ def _output_folder(config: DictConfig) -> Path:
     masks = config.masks is not None and output.resolve() == Path(config.masks).expanduser().resolve()
     if same or masks:
         raise ConfigError(f"output={output} is the folder of the inputs, which would be overwritten; give another.")
+    inputs = {file.resolve() for job in jobs for file in (job.image, job.mask)}
+    for job in jobs:
+        if (result := output / f"{job.key}.{config.format}").resolve() in inputs:
+            raise ConfigError(f"output={output}: the result {result} would overwrite an input; give another folder.")
     return output
+
+
+def _open(records: Records) -> None:
+    try:
+        records.open()
+    except OSError as error:
+        raise ConfigError(f"output={records.output} cannot be written ({error.strerror}: {error.filename}).") from None
 
 
 def _unfinished(jobs: Sequence[Job], records: Records, config: DictConfig) -> list[Job]:
@@ -133,45 +152,62 @@ def _unfinished(jobs: Sequence[Job], records: Records, config: DictConfig) -> li
 def _hash_inputs(job: Job) -> str:
     try:
         return hash_files(job.image, job.mask)
-    except OSError:
+    except (OSError, ValueError):
         return "unreadable"  # the job will fail with a better message; an old result is not taken for its own
 
 
-def _predict(config: DictConfig, refiner: Refiner, records: Records, todo: Sequence[Job]) -> bool:
-    """Run what is to do; True if it was interrupted."""
-    if not todo:
-        return False
-    _settle_accelerator(config, refiner.backbone.device)
-    options = MaskOptions(config.mask_threshold, config.mask_invert, config.mask_dilate)
-    loader = DataLoader(Jobs(todo, options, config.format), batch_size=None)
-    callbacks = [ResultWriter(records, config.format), ProgressBar(len(todo))]
-    trainer = build(config.trainer, callbacks=callbacks)
-    try:
-        trainer.predict(InpaintingModule(refiner), loader, return_predictions=False)
-    except KeyboardInterrupt:
-        return True
-    except SystemExit:  # Lightning's own way out of Ctrl-C, which leaves the signal ignored
-        return True
-    return False
-
-
-def _settle_accelerator(config: DictConfig, device: torch.device) -> None:
-    """Let the trainer use the device the refiner was placed on, unless one is asked for."""
+def _trainer(config: DictConfig, device: torch.device, callbacks: Sequence[L.Callback]) -> L.Trainer:
+    """The trainer, on the device the refiner was placed on unless one is asked for."""
     if config.trainer.accelerator == "auto":
         config.trainer.accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     if device.index is not None:
         config.trainer.devices = [device.index]
+    try:
+        trainer: L.Trainer = build(config.trainer, callbacks=list(callbacks))
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from None
+    return trainer
+
+
+def _predict(trainer: L.Trainer, refiner: Refiner, jobs: Jobs) -> int:
+    """Run what is to do; the exit status of what stopped it, or 0."""
+    if not jobs:
+        return 0
+    try:
+        with _stoppable():
+            loader = DataLoader(jobs, batch_size=None)
+            trainer.predict(InpaintingModule(refiner), loader, return_predictions=False)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:  # Lightning's own way out of Ctrl-C has status 1
+        return 143 if stop.code == 143 else 130
+    return 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the run, which Lightning's predict loop ignores; and undo what Lightning does to Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(
-    records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, interrupted: bool
+    records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, stopped: int
 ) -> int:
     """Compare what should be there with what is, and say so."""
     names = [f"{job.key}.{config.format}" for job in jobs]
     failed = {failure.key for failure in records.failures}
-    missing = [job.key for job in jobs if not (records.output / f"{job.key}.{config.format}").is_file()]
+    missing = [job.key for job in jobs if not os.path.isfile(records.output / f"{job.key}.{config.format}")]
     unexplained = [key for key in missing if key not in failed]
-    if not interrupted:
+    if not stopped:
         for key in unexplained:
             records.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
     records.close(names)
@@ -183,19 +219,27 @@ def _report(
     skipped = len(jobs) - len(todo)
     summary += f", {skipped} already there" if skipped else ""
     summary += f", {len(records.failures)} failed" if records.failures else ""
-    summary += f", {len(unexplained)} left; run the same command to continue" if interrupted else ""
+    summary += f", {len(unexplained)} left; run the same command to continue" if stopped else ""
     log.info("%s in %.1f s -> %s", summary, seconds, records.output)
-    if interrupted:
-        return 130
+    if stopped:
+        return stopped
     return 1 if records.failures or missing else 0
+
+
+class _Terminal(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is ``sys.stderr`` at the moment: while the progress bar is drawn, to lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 @contextlib.contextmanager
 def _logging(records: Records) -> Iterator[None]:
     """Everything into ``log.txt``; to the terminal what a user needs, warnings once."""
-    file = logging.FileHandler(records.folder / "log.txt", encoding="utf-8")
+    file = logging.FileHandler(records.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = _Terminal()
     terminal.setLevel(logging.INFO)
     quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *quiet)]
