@@ -1,0 +1,28 @@
+# On a fresh machine `make demo` and `make test` do all the set-up. Everything lands in .venv, demo and the tool caches.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PARALLEL ?= 2
+
+.PHONY: demo test lint clean
+
+# The constraints keep torch at one version for everybody: the CPU build where only that is offered, CUDA elsewhere.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --constraint constraints.txt
+	touch $@
+
+demo: $(VENV)/ready  ## refine a real photo with the bundled backbone -> demo/
+	$(BIN)/python scripts/demo.py demo
+	@echo "look at demo/comparison.png: hole, plain, refined"
+
+test: lint  ## everything that must pass
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check --output-format=concise .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
