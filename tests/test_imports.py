@@ -47,6 +47,10 @@ def test_only_the_refiner_differentiates():
 
 
 def test_only_some_rooms_know_lightning():
-    knowing = {f.name for f in PACKAGE.rglob("*.py") if "import lightning" in f.read_text() or "from lightning" in f.read_text()}
+    knowing = {
+        f.name
+        for f in PACKAGE.rglob("*.py")
+        if "import lightning" in f.read_text() or "from lightning" in f.read_text()
+    }
     assert knowing <= {"data.py", "module.py", "callbacks.py", "predict.py"}
     assert "module.py" in knowing

@@ -19,7 +19,9 @@ def test_masked_mean_by_hand():
     assert masked_mean(values, torch.zeros_like(mask)).tolist() == [0.0]
 
 
-@pytest.mark.parametrize(("native", "erosion"), [(512, 15), (256, 7), (128, 3), (64, 1), (32, 1), (640, 19), (None, 15)])
+@pytest.mark.parametrize(
+    ("native", "erosion"), [(512, 15), (256, 7), (128, 3), (64, 1), (32, 1), (640, 19), (None, 15)]
+)
 def test_erosion_scales_to_the_nearest_odd_size(native, erosion):
     assert scaled_erosion(15, native) == erosion
 

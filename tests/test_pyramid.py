@@ -97,9 +97,7 @@ def test_any_size_can_be_padded(height, width, padding):
     assert level.image.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"smallest_side": 0}, {"max_levels": 0}, {"factor": 1}, {"padding": "circular"}]
-)
+@pytest.mark.parametrize("arguments", [{"smallest_side": 0}, {"max_levels": 0}, {"factor": 1}, {"padding": "circular"}])
 def test_bad_settings_are_refused_by_name(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         Pyramid(**{"smallest_side": 512, **arguments})

@@ -261,7 +261,16 @@ def test_works_whatever_the_caller_does_with_gradients(context):
 def test_on_step_hears_every_evaluation():
     heard = []
     make(Shift(), steps=3)(*scene(128, 128), on_step=heard.append)
-    assert [(step.level, step.step) for step in heard] == [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)]
+    assert [(step.level, step.step) for step in heard] == [
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+        (2, 3),
+    ]
     assert heard[0].levels == 3
     assert heard[-1].prediction().shape == (1, 3, 128, 128)
     assert heard[3].loss < heard[0].loss

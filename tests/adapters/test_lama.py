@@ -206,7 +206,9 @@ def test_the_same_weights_have_one_hash_in_any_container(tmp_path):
 
 def test_activation_comes_from_the_config_beside_the_weights(tmp_path):
     (tmp_path / "models").mkdir()
-    torch.save({"state_dict": {f"generator.{k}": v for k, v in state_of(SIZES[3]).items()}}, tmp_path / "models/best.ckpt")
+    torch.save(
+        {"state_dict": {f"generator.{k}": v for k, v in state_of(SIZES[3]).items()}}, tmp_path / "models/best.ckpt"
+    )
     (tmp_path / "config.yaml").write_text("generator: {kind: pix2pixhd_global, add_out_act: tanh}\n")
     assert isinstance(LaMa(tmp_path).model[-1], torch.nn.Tanh)
 
