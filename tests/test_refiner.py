@@ -15,7 +15,7 @@ from refine.types import Features
 
 
 class Toy(FrontRear):
-    """z is a constant plane (``offset`` above the image's mean of known pixels); the rear hands it on, times ``gain``."""
+    """z is a constant plane, ``start``; the rear hands it on, times ``gain``."""
 
     layers = ("plane", "other")
     multiple_of = 8

@@ -28,7 +28,7 @@ golden = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(golden)
 
 
-# --- the published code ------------------------------------------------------------------------------------------------
+# --- the published code ---
 
 
 @parity
@@ -99,7 +99,7 @@ def test_reference_preset_reproduces_the_published_refiner(case):
     assert np.abs(plain - vectors["plain"]).max() <= 1e-5
 
 
-# --- the same, without the fixtures -------------------------------------------------------------------------------------
+# --- the same, without the fixtures ---
 
 
 @pytest.mark.parametrize("kind", ["ffc", "regular"])
@@ -117,7 +117,7 @@ def test_golden_vectors(kind):
     assert [level.updates.item() for level in result.levels] == [0, 6, 6]
 
 
-# --- sizes, cut, weights ------------------------------------------------------------------------------------------------
+# --- sizes, cut, weights ---
 
 SIZES = [
     Sizes("ffc", width=4, downsamplings=3, blocks=2, global_channels=24),
@@ -224,7 +224,7 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
 
 def test_other_networks_weights_are_refused(tmp_path):
     torch.save({"conv.weight": torch.zeros(1, 1, 3, 3)}, tmp_path / "weights.pt")
-    with pytest.raises(UnusableWeights, match="model.1"):
+    with pytest.raises(UnusableWeights, match=r"model\.1"):
         LaMa(tmp_path / "weights.pt")
     torch.save({"model.1.weight": torch.zeros(8, 3, 7, 7)}, tmp_path / "other.pt")
     with pytest.raises(UnusableWeights, match="residual blocks"):
@@ -232,7 +232,7 @@ def test_other_networks_weights_are_refused(tmp_path):
 
 
 def test_no_weights_says_what_to_give():
-    with pytest.raises(UnusableWeights, match="needs its weights: set backbone.weights="):
+    with pytest.raises(UnusableWeights, match=r"needs its weights: set backbone\.weights="):
         LaMa(None)
 
 
