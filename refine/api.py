@@ -1,9 +1,10 @@
 """Refinement in a few lines of Python: overrides -> :class:`Refiner`, and any kind of image in, the same kind out.
 
-import refine
-filled = refine.inpaint(photo, mask)                                     # path, PIL, array or tensor
-refiner = refine.load("backbone=big_lama", "backbone.weights=big-lama.zip", "refiner.steps=30")
-result = refiner(image, mask)                                            # tensors; result.image, result.levels
+Example::
+
+    filled = refine.inpaint(photo, mask)  # path, PIL image, array or tensor
+    refiner = refine.load("backbone=big_lama", "backbone.weights=big-lama.zip", "refiner.steps=30")
+    result = refiner(image, mask)  # tensors in; result.image, result.levels
 """
 
 import functools
@@ -11,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,9 +20,20 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from refine.config import build, compose, mask_options
+from refine.adapters.base import FrontRear
+from refine.config import build, compose, mask_options, plain
 from refine.encode import check_format, encode
-from refine.images import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor, write_atomic
+from refine.images import (
+    SUFFIXES,
+    Picture,
+    as_mask,
+    fill,
+    mask_to_tensor,
+    read_mask,
+    read_picture,
+    to_tensor,
+    write_atomic,
+)
 from refine.refiner import Refiner
 
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
@@ -48,11 +60,28 @@ def make_refiner(config: DictConfig) -> Refiner:
     Args:
         config: As :func:`refine.config.compose` gives it.
     """
-    known = [key for key in config.backbone if key not in ("card", "tiny")]  # the rest is about it, not for it
     with torch.inference_mode(False):  # weights made in that mode could never take part in differentiation
-        backbone = build(OmegaConf.masked_copy(config.backbone, known))
-        parts = {"backbone": backbone, "pyramid": build(config.pyramid), "objective": build(config.objective)}
+        parts = {
+            "backbone": make_backbone(config.backbone),
+            "pyramid": build(config.pyramid),
+            "objective": build(config.objective),
+        }
         return place(build(config.refiner, **parts), config.device)
+
+
+def make_backbone(section: DictConfig, tiny: bool = False) -> FrontRear:
+    """The backbone of a composed configuration, on the CPU.
+
+    Args:
+        section: ``backbone`` of the configuration.
+        tiny: Instead the tiny network of its kind, with random weights, that serves tests.
+    """
+    if tiny:
+        section = cast(DictConfig, OmegaConf.merge(section, section.get("tiny", {})))
+    given = plain(section)
+    # The card and the tiny network are about it, not for it.
+    backbone: FrontRear = build({key: value for key, value in given.items() if key not in ("card", "tiny")})
+    return backbone
 
 
 def place(refiner: Refiner, device: str) -> Refiner:
@@ -65,7 +94,7 @@ def place(refiner: Refiner, device: str) -> Refiner:
     Raises:
         ValueError: If there is no such device.
     """
-    chosen = best_device() if device == "auto" else _checked_device(device)
+    chosen = checked_device(device)
     refiner.to(chosen)
     if chosen.type == "cpu":
         return refiner
@@ -87,7 +116,17 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _checked_device(name: str) -> torch.device:
+def checked_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: ``auto`` for the best there is, or torch's own.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name == "auto":
+        return best_device()
     match = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", str(name))
     if match is None:
         raise ValueError(f"device={name}: expected auto, cpu, cuda, cuda:1 or mps.")

@@ -6,9 +6,10 @@ are.
 """
 
 import difflib
+import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,14 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     return config
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
+def plain(node: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a configuration as an ordinary dictionary, everything in it resolved."""
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    assert isinstance(values, Mapping)
+    return {str(key): value for key, value in values.items()}
+
+
+def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     """Call a ``_target_``; what is wrong with a value is said without Hydra's frames around it.
 
     Args:
@@ -67,23 +75,26 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         **arguments: Further arguments, objects allowed.
 
     Raises:
-        ConfigError: If an argument is unknown or missing, or the target cannot be found.
+        ConfigError: If an argument is unknown, missing or of the wrong kind, or the target cannot be found.
         Exception: Whatever the target raises itself.
     """
+    settings = plain(node)
+    # A path may hold ${, which Hydra would take for an interpolation of its own.
+    paths = {key: value for key, value in settings.items() if isinstance(value, str) and "${" in value}
     try:
         # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
-        make = instantiate(node, _convert_="all", _partial_=True)
+        rest = {key: value for key, value in settings.items() if key not in paths}
+        make = instantiate(rest, _convert_="all", _partial_=True)
     except HydraException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ValueError):
             raise cause from None
-        raise ConfigError(f"cannot build {node.get('_target_')}: {str(cause or error).splitlines()[0]}") from None
+        raise ConfigError(f"cannot build {settings.get('_target_')}: {str(cause or error).splitlines()[0]}") from None
     try:
-        return make(**arguments)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by the call itself
-            raise ConfigError(f"cannot build {node.get('_target_')}: {error}") from None
-        raise
+        return make(**paths, **arguments)
+    except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
+        values = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "_target_")
+        raise ConfigError(f"cannot build {settings.get('_target_')} from {values}: {error}") from error
 
 
 def describe(error: Exception) -> str:
@@ -152,7 +163,9 @@ def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
     for override in overrides:
         key = override.partition("=")[0]
         if key not in known and not key.startswith(("+", "hydra.")):
-            close = [path for path in known if path.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=2, cutoff=0.7)
+            close = [path for path in known if path.endswith(f".{key}")] or difflib.get_close_matches(
+                key, known, n=2, cutoff=0.7
+            )
             return f"there is no setting '{key}'" + (f"; did you mean {' or '.join(close)}?" if close else ".")
     return ""
 
@@ -202,7 +215,9 @@ def _checked(override: str) -> str:
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:  # the parser's own words help nobody
-        raise ConfigError(f"cannot read the override {override!r}; expected key=value.") from None
+        parsed = None
+    if parsed is None or not parsed.key_or_group:
+        raise ConfigError(f"cannot read the override {override!r}; expected key=value.")
     if parsed.is_sweep_override():
         raise ConfigError(f"{override}: one value is expected here; a list has brackets: {parsed.key_or_group}=[...].")
     if parsed.is_delete():
@@ -211,7 +226,7 @@ def _checked(override: str) -> str:
 
 
 def _existing_folder(path: str) -> Path:
-    folder = Path(path).expanduser().resolve()
+    folder = Path(os.path.realpath(Path(path).expanduser()))
     if not folder.is_dir():
         raise ConfigError(f"config_dir={path}: no such folder; it should hold backbone/, preset/ ... with YAML files.")
     return folder
@@ -231,6 +246,6 @@ def _with_registered_yaml(override: str) -> str:
         raise ConfigError(f"backbone={value}: no valid YAML ({str(error).splitlines()[0]}).") from None
     if not isinstance(node, DictConfig) or ("_target_" not in node and "defaults" not in node):
         raise ConfigError(f"backbone={value}: expected a mapping with _target_; see configs/backbone/lama.yaml.")
-    name = f"file_{abs(hash(str(path.resolve())))}"
+    name = f"file_{abs(hash(os.path.realpath(path)))}"
     ConfigStore.instance().store(group="backbone", name=name, node=node)
     return f"backbone={name}"

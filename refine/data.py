@@ -19,7 +19,7 @@ from refine.images import SUFFIXES, Picture, mask_to_tensor, read_mask, read_pic
 from refine.records import FOLDER, Failure, hash_files
 from refine.types import Sample
 
-_MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*")  # x_mask, x_mask001; greedy: the last _mask counts
+_MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,11 @@ def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[
 
 def _from_folder(root: Path, mask: str | None, masks: str | None, output: Path) -> tuple[list[Job], list[Failure]]:
     folder = None if masks is None else _mask_folder(masks, root)
-    jobs, failures = [], []
+    jobs: list[Job] = []
+    failures: list[Failure] = []
     listing = defaultdict(list)
     for file in _walk(root, [output, *([folder] if folder else [])], failures):
-        if mask is None or not _same(file, Path(mask).expanduser()):
+        if mask is None or not same(file, Path(mask)):
             listing[file.parent].append(file)
     for place, files in listing.items():
         relative = PurePosixPath(place.relative_to(root))
@@ -213,13 +214,14 @@ def _mask_folder(path: str, images: Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"masks={path}: no such folder.")
-    if folder.resolve() == images.resolve():
+    if same(folder, images):
         raise ValueError(f"masks={path} is the folder of the images; leave it out, x_mask.png beside x.png is found.")
     return folder
 
 
-def _same(file: Path, other: Path) -> bool:
-    return file.name == other.name and file.resolve() == other.resolve()
+def same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one place; also where links lead nowhere or in circles."""
+    return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
 
 
 def _files(folder: Path) -> list[Path]:
@@ -240,10 +242,10 @@ def _walk(root: Path, without: Sequence[Path], failures: list[Failure]) -> Itera
     def note(error: OSError) -> None:
         failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
 
-    seen = {folder.expanduser().resolve() for folder in without}
+    seen = {os.path.realpath(folder.expanduser()) for folder in without}
     for place, folders, _ in os.walk(root, followlinks=True, onerror=note):
-        real = Path(place).resolve()
-        if real in seen or (Path(place) != root and (real / FOLDER).is_dir()):
+        real = os.path.realpath(place)
+        if real in seen or (Path(place) != root and os.path.isdir(os.path.join(place, FOLDER))):
             folders.clear()
             continue
         seen.add(real)

@@ -208,8 +208,8 @@ def manifest(root: Path, text: str, name: str = "list.csv") -> Path:
 
 def test_manifest_names(root, tmp_path):
     elsewhere = tmp_path / "photos" / "e.png"
-    text = f"image,mask,name\na.png,m.png,\nx/b.v2.jpg,m.png,\nc.png,m.png,new/c.png\nd.png,m.png,d.v2\n{elsewhere},m.png,\n"
-    assert found(manifest(root, text)) == {
+    rows = ["a.png,m.png,", "x/b.v2.jpg,m.png,", "c.png,m.png,new/c.png", "d.png,m.png,d.v2", f"{elsewhere},m.png,"]
+    assert found(manifest(root, "\n".join(["image,mask,name", *rows]))) == {
         "a": ("in/a.png", "in/m.png"),
         "d.v2": ("in/d.png", "in/m.png"),
         "e": ("photos/e.png", "in/m.png"),

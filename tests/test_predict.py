@@ -99,7 +99,7 @@ def test_known_pixels_come_back_exactly(tmp_path, predict, dtype, channels, form
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1"])
 def test_modes_are_kept(tmp_path, predict, mode):
-    original = Image.fromarray(photo(channels=4)).convert(mode)
+    original = Image.fromarray(photo(channels=4 if "A" in mode else 3)).convert(mode)
     (tmp_path / "in").mkdir()
     original.save(tmp_path / "in" / "a.png")
     save(tmp_path / "in" / "a_mask.png", hole())
@@ -134,9 +134,9 @@ def test_two_runs_give_the_same_bytes(tmp_path, predict):
 
 def test_refinement_changes_the_result(tmp_path, predict):
     pair(tmp_path / "in", "a")
-    for preset in ("off", "paper", "upscaled"):
-        assert predict(f"output={tmp_path / preset}", f"preset={preset}", *(["refiner.steps=2"] * (preset == "paper")))
-    different = {(tmp_path / preset / "a.png").read_bytes() for preset in ("off", "paper", "upscaled")}
+    for preset in ("off", "default", "upscaled"):
+        assert predict(f"output={tmp_path / preset}", f"preset={preset}", "objective.erosion=1").status == 0
+    different = {(tmp_path / preset / "a.png").read_bytes() for preset in ("off", "default", "upscaled")}
     assert len(different) == 3
 
 
@@ -165,7 +165,9 @@ def test_orientation_is_applied_and_notes_are_kept(tmp_path, predict):
     with Image.open(tmp_path / "in" / "a.jpg") as source, Image.open(tmp_path / "out" / "a.png") as result:
         upright = np.rot90(np.asarray(source), -1)
         assert result.info["icc_profile"] == b"profile"
-        assert ExifTags.Base.Orientation not in result.getexif() and result.getexif()[ExifTags.Base.Artist] == "somebody"
+        assert (
+            ExifTags.Base.Orientation not in result.getexif() and result.getexif()[ExifTags.Base.Artist] == "somebody"
+        )
         assert np.array_equal(np.asarray(result)[~hole()], upright[~hole()])
 
 
@@ -251,7 +253,7 @@ def test_finished_results_are_left_untouched(tmp_path, predict):
     before = stamps(tmp_path / "out")
     assert list(before) == ["im0.png", "im1.png"]
     pair(tmp_path / "in", "im2", 2)
-    outcome = predict("trainer.limit_predict_batches=null", "device=auto")
+    outcome = predict("trainer.accelerator=cpu", f"trainer.default_root_dir={tmp_path}")
     assert outcome.status == 0 and "1 done, 2 already there" in outcome.err
     assert before.items() < stamps(tmp_path / "out").items()
     assert len(table(tmp_path / "out" / ".refine" / "rows.csv")) == 3
@@ -424,7 +426,10 @@ HOSTILE = {
 HARMLESS = {
     "wrong_suffix": lambda image, mask: save(image.with_suffix(".jpg"), photo()).replace(image),
     "one_pixel": lambda image, mask: (save(image, photo(1, 1)), save(mask, hole(1, 1))),
-    "linked": lambda image, mask: (image.rename(image.with_suffix(".dat")), image.symlink_to(image.with_suffix(".dat"))),
+    "linked": lambda image, mask: (
+        image.rename(image.with_suffix(".dat")),
+        image.symlink_to(image.with_suffix(".dat")),
+    ),
 }
 
 
@@ -496,7 +501,7 @@ def test_unusable_weights(tmp_path, predict, kind):
     pair(tmp_path / "in", "a")
     weights = WEIGHTS[kind](tmp_path)
     outcome = predict(f"backbone.weights={weights}")
-    assert outcome.status == 2 and str(weights) in outcome.err or kind == "other network" and "LaMa" in outcome.err
+    assert outcome.status == 2 and str(weights) in outcome.err
     assert not (tmp_path / "in" / "canary").exists() and not (tmp_path / "out").exists()
 
 
@@ -666,6 +671,7 @@ def test_our_own_fault_costs_one_image_and_its_traceback_is_logged(tmp_path, pre
     assert "Traceback" in (tmp_path / "out" / ".refine" / "log.txt").read_text()
 
 
+@pytest.mark.filterwarnings("default:.*RANDOM weights")
 def test_warnings_come_once_and_reach_the_log(tmp_path, predict):
     for number in range(3):
         pair(tmp_path / "in", f"im{number}", number, 12, 12)
@@ -769,6 +775,7 @@ def folder(tmp_path, tiny):
     return ["predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny, "refiner.steps=8"]
 
 
+@pytest.mark.slow
 def test_killed_four_times_and_continued(tmp_path, process, folder):
     output, seen = tmp_path / "out", {}
     for kill in range(4):
@@ -815,11 +822,11 @@ def test_interrupted_before_the_work(tmp_path, monkeypatch, predict):
     assert outcome.status == 130 and outcome.err == "refine: interrupted\n"
 
 
-@pytest.mark.parametrize("command", [[str(Path(sys.executable).with_name("refine"))], [sys.executable, "-m", "refine"]])
-def test_the_installed_command(tmp_path, tiny, command):
+def test_the_installed_command(tmp_path, tiny):
     pair(tmp_path / "in", "a")
     save(tmp_path / "in" / "maskless.png", photo())
-    arguments = [*command, "predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny]
+    command = str(Path(sys.executable).with_name("refine"))
+    arguments = [command, "predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny]
     ended = subprocess.run(arguments, capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stdout == ""
     assert "1 done, 1 failed" in ended.stderr and "Traceback" not in ended.stderr

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from refine.api import make_refiner
 from refine.callbacks import ProgressBar, ResultWriter
 from refine.config import ConfigError, build, compose, mask_options, truth
-from refine.data import Job, Jobs, MaskOptions, find_jobs
+from refine.data import Job, Jobs, MaskOptions, find_jobs, same
 from refine.images import SUFFIXES
 from refine.module import InpaintingModule
 from refine.records import Failure, Records, hash_files
@@ -53,8 +53,9 @@ def run(overrides: Sequence[str]) -> int:
     """
     config = compose("predict", overrides)
     _check(config)
+    output = _output_folder(config)
     jobs, failures = find_jobs(config.input, config.mask, config.masks, config.output)
-    output = _output_folder(config, jobs)
+    _spare_inputs(jobs, output, config.format)
     with warnings.catch_warnings(record=True) as told:  # before there is a log
         refiner = make_refiner(config)
     records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
@@ -99,7 +100,7 @@ def _check(config: DictConfig) -> None:
     truth(config, "overwrite")
 
 
-def _output_folder(config: DictConfig, jobs: Sequence[Job]) -> Path:
+def _output_folder(config: DictConfig) -> Path:
     """The folder of the results, if results may go there."""
     output, source = Path(config.output).expanduser(), Path(config.input).expanduser()
     if output.exists() and not output.is_dir():
@@ -107,15 +108,16 @@ def _output_folder(config: DictConfig, jobs: Sequence[Job]) -> Path:
     if not output.exists() and output.suffix.lower() in SUFFIXES:
         raise ConfigError(f"output={output} looks like an image; give a folder, the result is named as the image.")
     source_folder = source if source.is_dir() else source.parent
-    same = output.resolve() == source_folder.resolve()
-    masks = config.masks is not None and output.resolve() == Path(config.masks).expanduser().resolve()
-    if same or masks:
+    if same(output, source_folder) or (config.masks is not None and same(output, Path(config.masks))):
         raise ConfigError(f"output={output} is the folder of the inputs, which would be overwritten; give another.")
-    inputs = {file.resolve() for job in jobs for file in (job.image, job.mask)}
-    for job in jobs:
-        if (result := output / f"{job.key}.{config.format}").resolve() in inputs:
-            raise ConfigError(f"output={output}: the result {result} would overwrite an input; give another folder.")
     return output
+
+
+def _spare_inputs(jobs: Sequence[Job], output: Path, format: str) -> None:
+    inputs = {os.path.realpath(file) for job in jobs for file in (job.image, job.mask)}
+    for job in jobs:
+        if os.path.realpath(result := output / f"{job.key}.{format}") in inputs:
+            raise ConfigError(f"output={output}: the result {result} would overwrite an input; give another folder.")
 
 
 def _open(records: Records) -> None:
@@ -164,7 +166,7 @@ def _trainer(config: DictConfig, device: torch.device, callbacks: Sequence[L.Cal
         config.trainer.devices = [device.index]
     try:
         trainer: L.Trainer = build(config.trainer, callbacks=list(callbacks))
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from None
     return trainer
 

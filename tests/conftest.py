@@ -1,0 +1,31 @@
+"""What the tests share: a tiny LaMa in a file."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from refine.adapters.ffc import Sizes, build
+
+torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A random LaMa small enough to refine in no time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build(Sizes(width=4, downsamplings=2, blocks=1, global_channels=12))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file({f"generator.model.{key}": value for key, value in model.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_weights) -> list[str]:
+    """Overrides that choose it, with two updates at every level above 16 px."""
+    weights = f"backbone.weights={tiny_weights}"
+    return ["backbone=lama", weights, "backbone.native_size=16", "refiner.steps=2", "device=cpu"]

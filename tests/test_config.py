@@ -1,0 +1,278 @@
+"""Overrides -> configuration: any path is taken as it is, presets keep their place, mistakes are explained."""
+
+import functools
+import warnings
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from refine.config import CONFIGS, PATHS, ConfigError, build, compose, mask_options, plain, truth
+
+PRESETS = sorted(file.stem for file in (CONFIGS / "preset").glob("*.yaml"))
+
+
+def settings(*overrides: str) -> dict:
+    """The composed configuration, resolved where it can be."""
+    return plain(compose("predict", ["output=out", "input=in", *overrides]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a b",
+        "ä 画 🙂",
+        "a=b,c",
+        "(a)[b]{c}",
+        "#a & b",
+        "it's",
+        '"',
+        "$HOME",
+        "${x}",
+        "${oc.env:HOME}",
+        "${",
+        "a\\b",
+        "a\\${x}",
+        "a\\\\${x}",
+        "\\${x}\\",
+        "\\",
+        "~",
+        "-1",
+        "true",
+        "1e3",
+        "new\nline",
+        "\udcff",
+    ],
+)
+def test_paths_are_literal(path):
+    made = settings(*(f"{key}={path}" for key in PATHS))
+    assert [made[key] for key in ("input", "output", "mask", "masks")] == [path] * 4
+    assert made["backbone"]["weights"] == path
+    assert made["trainer"]["default_root_dir"] == f"{path}/.refine"
+    assert OmegaConf.create(OmegaConf.to_yaml(compose("predict", [f"output={path}"]))).output == path
+
+
+def test_path_values_with_a_meaning():
+    assert settings("mask=null", "masks=")["mask"] is None
+    assert settings("mask=null", "masks=")["masks"] is None
+    assert settings("mask='quoted for Hydra'")["mask"] == "quoted for Hydra"
+    assert settings("mask=???")["mask"] == "./???"
+    assert settings("mask=one", "mask=two")["mask"] == "two"
+
+
+def test_quotes_of_a_file_that_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "'x'").touch()
+    assert settings("mask='x'")["mask"] == "'x'"
+
+
+def test_a_target_gets_its_path_as_it_is():
+    made = build({"_target_": "pathlib.PurePosixPath", "_args_": ["x"]})
+    assert str(made) == "x"
+    config = compose("predict", ["backbone.weights=a\\${x}", "output=${y}"])
+    assert build({"_target_": "builtins.dict", "weights": config.backbone.weights, "of": config.output}) == {
+        "weights": "a\\${x}",
+        "of": "${y}",
+    }
+
+
+# Backbones and folders of the user's
+
+
+def test_backbone_from_a_file(tmp_path, tiny_weights):
+    file = tmp_path / "my, own [backbone].yaml"
+    file.write_text(f"_target_: refine.adapters.lama.LaMa\nweights: {tiny_weights}\nnative_size: 40\n")
+    made = settings(f"backbone={file}", "pyramid.factor=3")
+    assert made["backbone"] == {
+        "_target_": "refine.adapters.lama.LaMa",
+        "weights": str(tiny_weights),
+        "native_size": 40,
+    }
+    assert (made["pyramid"]["smallest_side"], made["pyramid"]["factor"]) == (40, 3)
+    file.write_text("defaults: [lama]\nnative_size: 48\n")
+    assert settings(f"backbone={file}")["backbone"]["name"] == "lama"
+    assert settings(f"backbone='{file}'", "backbone.cut=2")["backbone"]["native_size"] == 48
+
+
+@pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"just text", b"a: [", b"\xff\xfe\x00", b"weights: x\n"])
+def test_backbone_from_a_file_without_sense(tmp_path, content):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"backbone=.*x.yaml: (no valid YAML|expected a mapping with _target_)"):
+        settings(f"backbone={tmp_path / 'x.yaml'}")
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a b", "a'b", 'a"b', "a\\b", "a\\'b", "end\\", "${x}", "#?%20", "a,b=[c]", "ü"]
+)
+def test_config_dir_adds_to_the_groups(tmp_path, name):
+    folder = tmp_path / name
+    (folder / "preset").mkdir(parents=True)
+    (folder / "backbone").mkdir()
+    (folder / "preset" / "mine.yaml").write_text("# @package _global_\nrefiner: {steps: 3}\n")
+    (folder / "backbone" / "own.yaml").write_text("defaults: [lama]\nnative_size: 77\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = settings(f"config_dir={folder}", "preset=mine", "backbone=own")
+    assert (made["refiner"]["steps"], made["backbone"]["native_size"]) == (3, 77)
+    assert settings("preset=paper")["refiner"]["steps"] == 15  # and leaves nothing behind
+    with pytest.raises(ConfigError, match="Could not find 'preset/mine'"):
+        settings("preset=mine")
+
+
+# Presets
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_choose_groups_and_set_the_refiner_alone(preset):
+    content = OmegaConf.load(CONFIGS / "preset" / f"{preset}.yaml")
+    assert set(content) <= {"defaults", "refiner"}
+    assert all(key.startswith("override /") for entry in content.defaults for key in entry)
+
+
+@functools.cache
+def by_preset(preset: str) -> dict:
+    return settings(f"preset={preset}")
+
+
+@functools.cache
+def by_objective(objective: str) -> dict:
+    return settings(f"objective={objective}")["objective"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("objective", ["default", "paper", "reference"])
+def test_a_group_given_by_hand_wins_over_the_presets(preset, objective):
+    made, own, alone = (
+        settings(f"preset={preset}", f"objective={objective}"),
+        by_preset(preset),
+        by_objective(objective),
+    )
+    assert made["objective"] == alone
+    assert (made["refiner"], made["pyramid"]) == (own["refiner"], own["pyramid"])
+
+
+def test_reference_with_the_papers_objective():
+    made = settings("preset=reference", "objective=paper")
+    assert made["objective"]["known_weight"] == 0 and made["objective"]["native_size"] is None
+    assert made["refiner"]["steps"] == 14 and made["refiner"]["keep"] == "last" and made["pyramid"]["max_levels"] == 3
+
+
+def test_presets_say_what_their_sources_say():
+    paper, reference = settings("preset=paper"), settings("preset=reference")
+    assert (paper["refiner"]["steps"], paper["refiner"]["lr"], paper["objective"]["erosion"]) == (15, 0.002, 15)
+    assert paper["pyramid"]["max_levels"] is None and paper["objective"]["known_weight"] == 0
+    assert (reference["refiner"]["steps"], reference["refiner"]["lr"]) == (14, 0.002)
+    assert reference["objective"]["known_weight"] == 1
+    assert settings("preset=off")["pyramid"]["max_levels"] == 1
+    assert settings("preset=upscaled")["refiner"]["_target_"] == "refine.refiner.Upscaler"
+
+
+def test_values_win_over_presets_in_any_order():
+    for order in (["refiner.steps=3", "preset=paper"], ["preset=paper", "refiner.steps=3"]):
+        assert settings(*order)["refiner"]["steps"] == 3
+
+
+def test_the_pyramid_follows_the_backbone():
+    made = settings("backbone=big_lama", "pyramid.factor=3")
+    assert made["pyramid"]["smallest_side"] == 512 and made["objective"]["factor"] == 3
+    assert settings("backbone.native_size=99")["pyramid"]["smallest_side"] == 99
+
+
+def test_lists():
+    made = settings("refiner.steps=[3,5]", "refiner.lr=[0.1,0.2]", "refiner.optimize=[local]")
+    assert (made["refiner"]["steps"], made["refiner"]["lr"]) == ([3, 5], [0.1, 0.2])
+    assert made["refiner"]["optimize"] == ["local"]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mask_treshold=1", "there is no setting 'mask_treshold'; did you mean mask_threshold?"),
+        ("backbone.weigths=x", "did you mean backbone.weights"),
+        ("refiner.step=1", "did you mean refiner.steps"),
+        ("steps=1", "did you mean refiner.steps?"),
+        ("native_size=1", "did you mean backbone.native_size or objective.native_size?"),
+        ("zzz=1", "there is no setting 'zzz'."),
+        ("input.x=1", "there is no setting 'input.x'; did you mean input?"),
+        ("=1", "cannot read the override '=1'"),
+        ("preset=nope", "Could not find 'preset/nope'\nAvailable options in 'preset':\n\tdefault"),
+        ("backbone=nope", "Available options in 'backbone':"),
+        ("pyramid=nope", "Could not find 'pyramid/nope'"),
+        ("preset=null", "must be a string"),
+        ("input", "cannot read the override 'input'; expected key=value"),
+        ("x y=1", "cannot read the override 'x y=1'"),
+        ("", "cannot read the override ''"),
+        ("refiner.steps=[1", "cannot read the override 'refiner.steps=[1'"),
+        ("refiner.steps=1,2", "a list has brackets: refiner.steps=[...]"),
+        ("~refiner", "settings cannot be deleted"),
+        ("refiner.lr=${nope}", "refiner: Interpolation key 'nope' not found"),
+        ("config_dir=/nope", "no such folder; it should hold backbone/, preset/"),
+        ("backbone=/nope.yaml", "cannot read it (No such file or directory)"),
+    ],
+)
+def test_mistakes_are_explained(override, message):
+    with pytest.raises(ConfigError) as raised:
+        compose("predict", [override])
+    assert message in str(raised.value)
+    assert "hydra" not in str(raised.value).lower()
+
+
+def test_suggestions_know_the_chosen_backbone():
+    with pytest.raises(ConfigError, match=r"did you mean backbone\.sizes\.blocks"):
+        compose("predict", ["backbone=lama", "backbone.sizes.block=3"])
+
+
+def test_no_setting_for_a_path(tmp_path):
+    (tmp_path / "x.yaml").write_text("_target_: builtins.dict\nnative_size: 8\n")
+    with pytest.raises(ConfigError, match=r"there is no setting 'backbone.weights' here"):
+        compose("predict", [f"backbone={tmp_path / 'x.yaml'}", "backbone.weights=a"])
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": "no.such.thing"}, "no.such.thing"),
+        ({"_target_": "refine.pyramid.Pyramid", "nothing": 1}, "nothing"),
+        ({"_target_": "refine.pyramid.Pyramid", "smallest_side": "x"}, "smallest_side=x"),
+        ({"_target_": "refine.refiner.Refiner", "optimizer": {"_target_": "no.such"}}, "no.such"),
+    ],
+)
+def test_what_cannot_be_built(node, message):
+    with pytest.raises(ConfigError, match=r"cannot build refine|cannot build no") as raised:
+        build(OmegaConf.create(node))
+    assert message in str(raised.value)
+
+
+def test_errors_of_a_target_are_its_own():
+    with pytest.raises(ValueError, match="smallest_side") as raised:
+        build({"_target_": "refine.pyramid.Pyramid", "smallest_side": 0})
+    assert not isinstance(raised.value, ConfigError)
+
+
+def test_checked_values():
+    assert mask_options(compose("predict", ["mask_threshold=1", "mask_invert=true", "mask_dilate=3"])) == (1, True, 3)
+    assert truth(compose("predict", ["overwrite=TRUE"]), "overwrite") is True
+    for override in ("mask_threshold=nan", "mask_invert=no", "mask_dilate=1.5"):
+        with pytest.raises(ConfigError, match="expected"):
+            mask_options(compose("predict", [override]))
+
+
+# Beside other users of Hydra
+
+
+def test_an_application_with_its_own_hydra_stays_intact(tmp_path):
+    (tmp_path / "app.yaml").write_text("a: 1\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        before = GlobalHydra.instance().hydra
+        assert settings()["format"] == "png"
+        with pytest.raises(ConfigError):
+            settings("nope=1")
+        assert GlobalHydra.instance().hydra is before
+        assert hydra_compose("app", ["a=2"]) == {"a": 2}
+    assert settings()["format"] == "png"
+    assert not GlobalHydra.instance().is_initialized()
