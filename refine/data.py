@@ -1,40 +1,18 @@
-"""Which image goes with which mask, and reading them: files -> jobs -> samples."""
+"""Reading what there is to do: jobs -> samples."""
 
-import os
-import re
 import traceback
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from csv import DictReader
-from csv import Error as CsvError
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from refine.encode import check_format
-from refine.images import SUFFIXES, Picture, mask_to_tensor, read_mask, read_picture, to_tensor
-from refine.records import FOLDER, Failure, hash_files
+from refine.images import Picture, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.jobs import Job
+from refine.records import Failure, hash_files
 from refine.types import Sample
-
-_MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image with one mask.
-
-    Attributes:
-        key: Name of the result without suffix, relative to the output folder, with ``/``; unique within a run.
-        image: File.
-        mask: File.
-    """
-
-    key: str
-    image: Path
-    mask: Path
 
 
 @dataclass(frozen=True)
@@ -59,198 +37,6 @@ class MaskOptions:
     threshold: float = 0.5
     invert: bool = False
     dilate: int = 0
-
-
-def find_jobs(input: str, mask: str | None, masks: str | None, output: str) -> tuple[list[Job], list[Failure]]:
-    """List what there is to do.
-
-    Args:
-        input: An image, a folder (searched through all its folders), or a CSV manifest with the columns ``image``,
-            ``mask`` and possibly ``name``.
-        mask: Mask of the one image, or one for every image of a folder.
-        masks: Folder of masks with the images' stems; without it masks lie beside the images as ``x_mask.png``,
-            ``x_mask001.png`` ...
-        output: Folder of the results; what lies in it is no input.
-
-    Returns:
-        The jobs, sorted by key, and inputs for which no job can be made.
-
-    Raises:
-        ValueError: If the input does not exist or holds nothing, or two jobs would write one result.
-    """
-    source = Path(input).expanduser()
-    if mask is not None and masks is not None:
-        raise ValueError("mask= (one file) and masks= (a folder) exclude each other; give one of them.")
-    for name, path in (("input", input), ("mask", mask)):
-        if path is not None and not os.path.lexists(Path(path).expanduser()):
-            raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
-    if source.is_dir():
-        jobs, failures = _from_folder(source, mask, masks, Path(output))
-    elif source.suffix.lower() == ".csv":
-        _refuse("a CSV manifest", mask=mask, masks=masks)
-        jobs, failures = _from_manifest(source)
-    else:
-        jobs, failures = _from_image(source, mask, masks)
-    if not jobs and not failures:
-        raise ValueError(f"input={input}: no image found; looked for {' '.join(sorted(SUFFIXES))}.")
-    _check_unique(jobs)
-    return sorted(jobs, key=lambda job: job.key), failures
-
-
-def _refuse(what: str, **settings: str | None) -> None:
-    for name, value in settings.items():
-        if value is not None:
-            raise ValueError(f"{name}= does not go with {what}; leave it out.")
-
-
-def _check_unique(jobs: Sequence[Job]) -> None:
-    shared = [key for key, count in Counter(job.key for job in jobs).items() if count > 1]
-    if shared:
-        sources = ", ".join(str(job.image) for job in jobs if job.key == shared[0])
-        more = f" (and {len(shared) - 1} more such names)" if len(shared) > 1 else ""
-        raise ValueError(
-            f"several inputs would write the result '{shared[0]}'{more}: {sources}. Rename them, or give names in a "
-            "CSV manifest with the columns image,mask,name."
-        )
-
-
-def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[Job], list[Failure]]:
-    if mask is not None:
-        return [Job(image.stem, image, Path(mask).expanduser())], []
-    folder = image.parent if masks is None else _mask_folder(masks, image.parent)
-    found = _masks_of(image, _files(folder) if folder.is_dir() else [], beside=masks is None)
-    if not found:
-        raise ValueError(f"input={image} has no mask: give mask=<file>, or put {image.stem}_mask.png beside it.")
-    return _jobs(image, found, PurePosixPath()), []
-
-
-def _from_folder(root: Path, mask: str | None, masks: str | None, output: Path) -> tuple[list[Job], list[Failure]]:
-    folder = None if masks is None else _mask_folder(masks, root)
-    jobs: list[Job] = []
-    failures: list[Failure] = []
-    listing = defaultdict(list)
-    for file in _walk(root, [output, *([folder] if folder else [])], failures):
-        if mask is None or not same(file, Path(mask)):
-            listing[file.parent].append(file)
-    for place, files in listing.items():
-        relative = PurePosixPath(place.relative_to(root))
-        beside = mask is None and folder is None
-        for image in (file for file in files if not (beside and _MASK_NAME.fullmatch(file.stem))):
-            if mask is not None:
-                found = [Path(mask).expanduser()]
-            elif folder is not None:
-                found = _masks_of(image, _files(folder / relative), beside=False)
-            else:
-                found = _masks_of(image, files, beside=True)
-            jobs += _jobs(image, found, relative)
-            if not found:
-                where = folder / relative / f"{image.stem}.png" if folder else image.with_name(f"{image.stem}_mask.png")
-                failures.append(Failure(str(image.relative_to(root)), f"has no mask; expected one such as {where}"))
-        if beside:
-            failures += _orphans(files, root)
-    return jobs, failures
-
-
-def _orphans(files: list[Path], root: Path) -> list[Failure]:
-    """Masks in a folder of pairs whose image is not there."""
-    stems = {file.stem for file in files}
-    return [
-        Failure(str(file.relative_to(root)), f"is a mask without its image '{match['image']}'")
-        for file in files
-        if (match := _MASK_NAME.fullmatch(file.stem)) and match["image"] not in stems
-    ]
-
-
-def _masks_of(image: Path, files: list[Path], beside: bool) -> list[Path]:
-    """Masks of an image by name; in a folder of their own they may have the image's very stem."""
-    found = [file for file in files if (match := _MASK_NAME.fullmatch(file.stem)) and match["image"] == image.stem]
-    return found if beside else found + [file for file in files if file.stem == image.stem]
-
-
-def _jobs(image: Path, masks: list[Path], relative: PurePosixPath) -> list[Job]:
-    """One mask: named as the image. Several: each result is named as its mask."""
-    return [Job(str(relative / (mask if len(masks) > 1 else image).stem), image, mask) for mask in masks]
-
-
-def _from_manifest(manifest: Path) -> tuple[list[Job], list[Failure]]:
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as stream:
-            reader = DictReader(stream)
-            columns, rows = list(reader.fieldnames or []), list(reader)
-    except (OSError, UnicodeDecodeError, CsvError) as error:
-        raise ValueError(f"input={manifest}: cannot be read as UTF-8 CSV ({error}).") from None
-    if not {"image", "mask"} <= set(columns):
-        raise ValueError(
-            f"input={manifest}: needs the columns image,mask[,name]; got {','.join(columns) or 'nothing'}."
-        )
-    images = Counter(row["image"] for row in rows)
-    jobs, failures = [], []
-    for line, row in enumerate(rows, start=2):
-        if not (row["image"] and row["mask"]):
-            failures.append(Failure(f"{manifest.name}:{line}", f"lacks an image or a mask: {dict(row)}"))
-            continue
-        image, mask = manifest.parent / row["image"], manifest.parent / row["mask"]
-        key = row.get("name") or _manifest_key(manifest, image if images[row["image"]] == 1 else mask)
-        jobs.append(Job(_checked_key(key, f"{manifest.name}:{line}"), image, mask))
-    return jobs, failures
-
-
-def _manifest_key(manifest: Path, file: Path) -> str:
-    """Relative to the manifest's folder where the file lies below it, else the bare name."""
-    inside = file.is_relative_to(manifest.parent) and ".." not in file.relative_to(manifest.parent).parts
-    return str(PurePosixPath(file.relative_to(manifest.parent) if inside else file.name))
-
-
-def _checked_key(name: str, line: str) -> str:
-    path = PurePosixPath(name)
-    if path.suffix.lower() in SUFFIXES:
-        path = path.with_suffix("")
-    if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (FOLDER,)):
-        raise ValueError(f"{line}: the name {name!r} must be a path inside the output folder.")
-    return str(path)
-
-
-def _mask_folder(path: str, images: Path) -> Path:
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"masks={path}: no such folder.")
-    if same(folder, images):
-        raise ValueError(f"masks={path} is the folder of the images; leave it out, x_mask.png beside x.png is found.")
-    return folder
-
-
-def same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to one place; also where links lead nowhere or in circles."""
-    return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
-
-
-def _files(folder: Path) -> list[Path]:
-    """Image files of one folder by name, hidden ones left out; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and not f.is_dir()
-    )
-
-
-def _walk(root: Path, without: Sequence[Path], failures: list[Failure]) -> Iterator[Path]:
-    """Image files below a folder; follows links to folders, each real folder once, so that a loop ends.
-
-    Results of other runs that lie further down are no input.
-    """
-
-    def note(error: OSError) -> None:
-        failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
-
-    seen = {os.path.realpath(folder.expanduser()) for folder in without}
-    for place, folders, _ in os.walk(root, followlinks=True, onerror=note):
-        real = os.path.realpath(place)
-        if real in seen or (Path(place) != root and os.path.isdir(os.path.join(place, FOLDER))):
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        yield from _files(Path(place))
 
 
 class Jobs(Dataset[Sample | Failure]):

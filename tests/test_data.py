@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from generated import hole, pair, photo, save
 
-from refine.data import Job, Jobs, MaskOptions, find_jobs
+from refine.data import Jobs, MaskOptions
+from refine.jobs import Job, find_jobs
 from refine.records import Failure
 from refine.types import Sample
 

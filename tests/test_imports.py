@@ -8,8 +8,8 @@ import refine
 PACKAGE = Path(refine.__file__).parent
 # A file may import what stands before it. Folders count as one room, in which order is free.
 ORDER = (
-    "types decode exif images encode pickles weights pyramid objective rules frozen adapters refiner config api masks "
-    "metrics records data module callbacks study report commands __main__"
+    "types decode exif images encode pickles weights pyramid objective rules frozen precision adapters refiner config api masks "
+    "metrics records jobs data module callbacks study report commands __main__"
 ).split()
 
 

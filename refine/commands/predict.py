@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader
 from refine.api import make_refiner
 from refine.callbacks import ProgressBar, ResultWriter
 from refine.config import ConfigError, build, compose, mask_options, truth
-from refine.data import Job, Jobs, MaskOptions, find_jobs, same
+from refine.data import Jobs, MaskOptions
 from refine.images import SUFFIXES
+from refine.jobs import Job, find_jobs, same
 from refine.module import InpaintingModule
 from refine.records import Failure, Records, hash_files
 from refine.refiner import Refiner
@@ -87,6 +88,8 @@ def pixel_settings(config: DictConfig, weights_hash: str) -> dict[str, Any]:
     ignored = ("weights", "card", "tiny", "name", "sizes", "seed")
     settings["backbone"] = {k: v for k, v in settings["backbone"].items() if k not in ignored}
     settings["backbone"]["weights_hash"] = weights_hash
+    for exact in ("frozen", "checkpoint"):  # ways to the same pixels
+        settings["refiner"].pop(exact, None)
     return {str(key): value for key, value in settings.items()}
 
 
@@ -107,8 +110,10 @@ def _output_folder(config: DictConfig) -> Path:
         raise ConfigError(f"output={output} is a file; give a folder.")
     if not output.exists() and output.suffix.lower() in SUFFIXES:
         raise ConfigError(f"output={output} looks like an image; give a folder, the result is named as the image.")
-    source_folder = source if source.is_dir() else source.parent
-    if same(output, source_folder) or (config.masks is not None and same(output, Path(config.masks))):
+    folders = [source] if source.is_dir() else []  # beside a single image its result may lie, unless it replaces one
+    if config.masks is not None:
+        folders.append(Path(config.masks))
+    if any(same(output, folder) for folder in folders):
         raise ConfigError(f"output={output} is the folder of the inputs, which would be overwritten; give another.")
     return output
 
