@@ -39,39 +39,38 @@ class Frozen(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def run(function: Callable[..., R], *args: Any, frozen: bool = True, blocks: Sequence[nn.Module] | None = None) -> R:
+def run(function: Callable[..., R], *args: Any, rules: bool = True, blocks: Sequence[nn.Module] | None = None) -> R:
     """Call a function of a frozen network so that its graph is cheap. The result and its gradient are unchanged.
 
     Args:
         function: For example the rear of a backbone.
         *args: For the function.
-        frozen: Differentiate by the rules.
+        rules: Differentiate by the rules.
         blocks: None keeps what the gradient needs. Otherwise checkpoint: each call of one of these modules keeps its
             inputs alone and is computed again for the gradient; if there are none, the function as a whole is.
     """
     if not torch.is_grad_enabled():
         return function(*args)
-    rules = Frozen if frozen else nullcontext
-    with rules():
+    mode = Frozen if rules else nullcontext
+    with mode():
         if blocks is None:
             return function(*args)
         if not blocks:
-            return _recomputed(function, rules)(*args)
-        with _checkpointed(blocks, rules):
+            return _recomputed(function, mode)(*args)
+        with _checkpointed(blocks, mode):
             return function(*args)
 
 
-def _recomputed(function: Callable[..., R], rules: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
+def _recomputed(function: Callable[..., R], mode: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
     """The function under a checkpoint; the rules are entered again when it is recomputed."""
-    contexts = functools.partial(lambda: (nullcontext(), rules()))
-    return functools.partial(checkpoint, function, use_reentrant=False, context_fn=contexts)
+    return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), mode()))
 
 
 @contextmanager
-def _checkpointed(blocks: Sequence[nn.Module], rules: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+def _checkpointed(blocks: Sequence[nn.Module], mode: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
     """Inside, calls of these modules are checkpointed."""
     for block in blocks:
-        block.forward = _recomputed(block.forward, rules)  # on the instance, in front of its class's method
+        block.forward = _recomputed(block.forward, mode)  # on the instance, in front of its class's method
     try:
         yield
     finally:

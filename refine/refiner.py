@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from refine import frozen
 from refine.adapters.base import FrontRear
 from refine.objective import Objective
 from refine.pyramid import Pyramid
@@ -39,6 +40,9 @@ class Refiner:
         optimizer: Takes the tensors and ``lr``.
         keep: Which iterate becomes the result. ``best`` takes the one of lowest loss. ``last`` takes the last, as the
             paper does, unless its loss is non-finite or above the one the level began with; then the best.
+        frozen: Differentiate the rear by the rules of :mod:`refine.frozen`: the same gradient, bit by bit, from a
+            fraction of the memory. False is the control.
+        checkpoint: Keep still less of the rear and compute it again for the gradient.
 
     Raises:
         ValueError: If a name is not one of the backbone's layers, or a number is out of range.
@@ -54,6 +58,8 @@ class Refiner:
         lr: float | Sequence[float] = 2e-3,
         optimizer: Callable[..., Optimizer] = Adam,
         keep: Literal["best", "last"] = "best",
+        frozen: bool = True,
+        checkpoint: bool = False,
     ) -> None:
         self.backbone = backbone
         self.pyramid = pyramid
@@ -65,6 +71,8 @@ class Refiner:
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
+        self.frozen = frozen
+        self.checkpoint = checkpoint
         self._warned = False
 
     def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
@@ -193,7 +201,9 @@ class Refiner:
         return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
 
     def _rear(self, level: Level, features: Features) -> Tensor:
-        return self.backbone.rear(features).to(level.image.dtype)
+        blocks = self.backbone.blocks if self.checkpoint else None
+        prediction = frozen.run(self.backbone.rear, features, rules=self.frozen, blocks=blocks)
+        return prediction.to(level.image.dtype)
 
     def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
         if len(levels) > 1 or self._warned or self.pyramid.max_levels == 1:

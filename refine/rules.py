@@ -64,14 +64,18 @@ class BatchNorm(_Rule):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Rounded as the kernels do: the inverse deviation first, then its product with the weight."""
+        """Rounded as ATen's kernels do: on the CPU one product after the other, on CUDA with the product of the two."""
         weight, variance = ctx.saved_tensors
-        precise = torch.float64 if variance.device.type == "cpu" else variance.dtype
-        scale = (1 / (variance.to(precise) + ctx.eps).sqrt()).to(variance.dtype)
-        if weight is not None:
-            scale = scale * weight
-        scale = scale.view(-1, *[1] * (grad.ndim - 2))
-        return (grad * scale).to(grad.dtype), None, None, None, None
+        channels = (-1, *[1] * (grad.ndim - 2))
+        on_cpu = grad.device.type == "cpu"
+        inverse = (1 / ((variance.double() if on_cpu else variance) + ctx.eps).sqrt()).to(variance.dtype)
+        if weight is None:
+            dx = grad * inverse.view(channels)
+        elif on_cpu:
+            dx = (grad * inverse.view(channels)).mul_(weight.view(channels))
+        else:
+            dx = grad * (inverse * weight).view(channels)
+        return dx.to(grad.dtype), None, None, None, None
 
 
 class Padding(_Rule):

@@ -63,7 +63,7 @@ class Palette:
     def __call__(self) -> Color:
         """Draw one color, RGB in (0, 1)."""
         rng = self._rng
-        kind = rng.choice(3, p=(0.45, 0.4, 0.15))
+        kind = rng.choice(3, p=(0.47, 0.45, 0.08))
         color = (
             self._base + rng.normal(0, 0.2) + rng.normal(0, 0.05, 3)
             if kind == 0

@@ -4,11 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from refine.adapters.ffc import Sizes
+from refine.adapters.fold import fold
 from refine.adapters.lama import LaMa
 from refine.frozen import Frozen, run
+from refine.objective import MultiscaleL1
+from refine.pyramid import Pyramid
+from refine.refiner import Refiner
 from refine.rules import pack, unpack
 from refine.types import Level
 
@@ -27,7 +31,7 @@ def conv(x, w, b=None, f=F.conv2d, **how):
     return f(x, w.to(x), None if b is None else b.to(x), **how)
 
 
-# name -> (shape, function, what the rule may keep for each element of x, in bytes)
+# name -> (shape, function, what its graph may keep for each element of x, in bits)
 CASES = {
     "conv": ((2, 3, 7, 5), lambda x: conv(x, W, BIAS, padding=1), 0),
     "conv strided, dilated": ((1, 3, 9, 8), lambda x: conv(x, W, stride=(2, 1), padding=(2, 1), dilation=2), 0),
@@ -36,7 +40,7 @@ CASES = {
     "conv grouped": ((2, 3, 5, 5), lambda x: conv(x, WG, groups=3), 0),
     "conv1d": ((2, 3, 7), lambda x: conv(x, W1, BIAS, F.conv1d, padding=1), 0),
     "conv3d": ((1, 3, 4, 3, 5), lambda x: conv(x, W[..., None], BIAS, F.conv3d, padding=(1, 1, 0)), 0),
-    "channels last": ((2, 3, 6, 5), lambda x: conv(x.contiguous(memory_format=torch.channels_last), W).relu(), 1 / 4),
+    "channels last": ((2, 3, 6, 5), lambda x: conv(x.contiguous(memory_format=torch.channels_last), W).relu(), 2),
     "transposed": (
         (2, 3, 5, 4),
         lambda x: conv(x, WT, BIAS, F.conv_transpose2d, stride=2, padding=1, output_padding=1, dilation=(1, 2)),
@@ -52,14 +56,14 @@ CASES = {
         lambda x: nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect", dtype=x.dtype).requires_grad_(False)(x),
         0,
     ),
-    "relu": ((2, 3, 5, 3), F.relu, 1 / 8),
-    "relu method": ((2, 3, 5, 3), lambda x: x.relu(), 1 / 8),
-    "relu in place": ((2, 3, 5, 3), lambda x: F.relu((x * 2), inplace=True) + 1, 1 / 8),
-    "relu_": ((2, 3, 5, 3), lambda x: (x * 2).relu_(), 1 / 8),
-    "leaky relu": ((2, 3, 5, 3), lambda x: F.leaky_relu(x, 0.3), 1 / 8),
-    "leaky relu in place": ((2, 3, 5, 3), lambda x: nn.LeakyReLU(0.3, inplace=True)(x * 2), 1 / 8),
-    "clamp": ((2, 3, 5, 3), lambda x: x.clamp(-0.5, 0.7), 1 / 8),
-    "clamp below": ((2, 3, 5, 3), lambda x: torch.clamp(x, min=0.2), 1 / 8),
+    "relu": ((2, 3, 5, 3), F.relu, 1),
+    "relu method": ((2, 3, 5, 3), lambda x: x.relu(), 1),
+    "relu in place": ((2, 3, 5, 3), lambda x: F.relu((x * 2), inplace=True) + 1, 1),
+    "relu_": ((2, 3, 5, 3), lambda x: (x * 2).relu_(), 1),
+    "leaky relu": ((2, 3, 5, 3), lambda x: F.leaky_relu(x, 0.3), 1),
+    "leaky relu in place": ((2, 3, 5, 3), lambda x: nn.LeakyReLU(0.3, inplace=True)(x * 2), 1),
+    "clamp": ((2, 3, 5, 3), lambda x: x.clamp(-0.5, 0.7), 1),
+    "clamp below": ((2, 3, 5, 3), lambda x: torch.clamp(x, min=0.2), 1),
     "rfftn": ((2, 3, 5, 4), lambda x: torch.view_as_real(torch.fft.rfftn(x, dim=(-2, -1), norm="ortho")), 0),
     "rfftn, every axis": ((2, 3, 4, 5), lambda x: torch.view_as_real(torch.fft.rfftn(x, norm="forward")), 0),
     "rfft2": ((2, 3, 4, 5), lambda x: torch.view_as_real(torch.fft.rfft2(x)), 0),
@@ -74,10 +78,9 @@ CASES = {
     "constant": ((2, 3, 4), lambda x: F.pad(x, (1, 2), value=3.0), 0),
     "nearest": ((1, 2, 3, 4), lambda x: F.interpolate(x, scale_factor=2), 0),
     "bilinear": ((1, 2, 3, 4), lambda x: F.interpolate(x, size=(5, 5), mode="bilinear"), 0),
-    "sigmoid": ((2, 3, 4), torch.sigmoid, 1),
-    "tanh": ((2, 3, 4), torch.tanh, 1),
+    "sigmoid": ((2, 3, 4), torch.sigmoid, 64),
+    "tanh": ((2, 3, 4), torch.tanh, 64),
 }
-WITHOUT_RULE = list(CASES)[list(CASES).index("irfftn") :]
 
 
 def derivative(function, x, frozen):
@@ -89,21 +92,22 @@ def derivative(function, x, frozen):
     return y, torch.autograd.grad(y, x, torch.linspace(-1, 1, y.numel()).to(y).view(y.shape))[0]
 
 
-def kept(function, x):
-    """Bytes of activations that the graph of a function keeps, weights not counted."""
-    weights = {t.untyped_storage().data_ptr() for t in (W, W1, WT, WG, BIAS, MEAN, VAR)}
-    x = x.clone().requires_grad_()
-    sizes = {}
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and tensor.shape != x.new_empty(0).shape:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with Frozen(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        y = function(x * 1)
-    return sum(sizes.values()), y
+def kept(y, *weights):
+    """Bytes that a graph keeps, but for weights and numbers: a walk over its nodes, what they save and hold."""
+    ours = {weight.untyped_storage().data_ptr() for weight in weights}
+    nodes, todo, sizes = set(), [y.grad_fn], {}
+    while todo:
+        node = todo.pop()
+        if node is None or node in nodes:
+            continue
+        nodes.add(node)
+        todo += [previous for previous, _ in node.next_functions]
+        held = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+        held += [*getattr(node, "saved_tensors", ()), *getattr(node, "__dict__", {}).values()]
+        for tensor in tree_leaves(held):
+            if isinstance(tensor, torch.Tensor) and tensor.ndim and not isinstance(tensor, nn.Parameter):
+                sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return sum(size for pointer, size in sizes.items() if pointer not in ours)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -126,3 +130,200 @@ def test_gradcheck(name):
             return function(x * 1)
 
     assert torch.autograd.gradcheck(frozen, x)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_keeps_no_more_than_it_needs(name):
+    shape, function, bits = CASES[name]
+    x = rand(*shape).requires_grad_()
+    with Frozen():
+        y = function(x * 1)
+    assert kept(y, W, W1, WT, WG, BIAS, MEAN, VAR) <= (x.numel() * bits + 7) // 8
+
+
+def network(x, training=False):
+    """Rules, ordinary autograd and a complex part, in a row."""
+    x = F.relu(F.batch_norm(conv(F.pad(x, (1, 1, 1, 1), "reflect"), W[:3]), MEAN.to(x), VAR.to(x)), inplace=True)
+    spectrum = torch.fft.rfftn(x, dim=(-2, -1))
+    return torch.fft.irfftn(torch.complex(spectrum.real, spectrum.imag * 2), s=x.shape[-2:], dim=(-2, -1)) * x.sigmoid()
+
+
+def test_without_a_graph_the_mode_has_no_effect():
+    x = rand(1, 3, 6, 6)
+    with Frozen(), torch.no_grad():
+        assert torch.equal(network(x), network(x.requires_grad_()))
+        assert not network(x).requires_grad
+    with Frozen(), torch.inference_mode():
+        assert not F.relu(x).requires_grad
+
+
+def test_nested_modes_agree():
+    def nested(x):
+        with Frozen(), Frozen():
+            return network(x)
+
+    x = rand(1, 3, 7, 6).float()
+    assert torch.equal(derivative(nested, x, True)[1], derivative(network, x, False)[1])
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 4, 3), lambda: nn.BatchNorm2d(3)])
+def test_trainable_parameters_and_batch_statistics_keep_ordinary_autograd(make):
+    module, x = make(), rand(2, 3, 5, 5).float()
+    with Frozen():
+        y = module(x.requires_grad_())
+    y.square().sum().backward()
+    assert module.weight.grad is not None and x.grad is not None
+    frozen = make().requires_grad_(False).train()
+    if isinstance(frozen, nn.BatchNorm2d):
+        (_, a), (_, b) = derivative(frozen, x.detach(), True), derivative(frozen, x.detach(), False)
+        assert torch.equal(a, b)
+
+
+def test_in_place_on_a_leaf_is_refused_as_ever():
+    x = rand(3, 4).requires_grad_()
+    with Frozen(), pytest.raises(RuntimeError, match="leaf"):
+        F.relu(x, inplace=True)
+
+
+def test_in_place_on_a_view_changes_its_base():
+    def halves(x):
+        y = x * 1
+        y[:, :2].relu_()
+        return y
+
+    x = rand(2, 4, 3).float()
+    (y, a), (y0, b) = derivative(halves, x, True), derivative(halves, x, False)
+    assert torch.equal(y, y0) and torch.equal(a, b)
+
+
+def test_overwriting_what_another_function_kept_is_an_error_as_ever():
+    x = rand(3, 4).requires_grad_()
+    with Frozen():
+        y = F.relu(x.tanh(), inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 0.0, -0.0])
+@pytest.mark.parametrize("function", [F.relu, F.leaky_relu, lambda x: x.clamp(0, 1), F.relu6])
+def test_special_values(value, function):
+    (_, a), (_, b) = (derivative(function, torch.tensor([value, 1.0, -1.0]), frozen) for frozen in (True, False))
+    assert torch.equal(a.nan_to_num(7), b.nan_to_num(7))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_decides_the_dtype_as_ever(dtype):
+    def cast(x):
+        with torch.autocast("cpu", dtype):
+            y = conv(F.relu(conv(x, W[:3], padding=1)), WT[..., :2].contiguous(), f=F.conv_transpose2d)
+            return F.batch_norm(y, BIAS.to(x), BIAS.to(x).square() + 0.1, BIAS.to(x))
+
+    x = rand(2, 3, 8, 8).float()
+    (y, a), (y0, b) = derivative(cast, x, True), derivative(cast, x, False)
+    assert y.dtype == y0.dtype == dtype and a.dtype == torch.float32
+    assert torch.equal(y, y0) and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 64, 1001])
+def test_packed_bits_come_back(n):
+    flags = torch.rand(n, generator=DRAW) > 0.4
+    bits = pack(flags)
+    assert bits.dtype == torch.uint8 and bits.numel() == (n + 7) // 8
+    assert torch.equal(unpack(bits, n, torch.float32) == 0, flags)
+
+
+SIZES = {
+    "ffc": Sizes(width=8, downsamplings=2, blocks=3, global_channels=24),
+    "local": Sizes(width=4, downsamplings=2, blocks=2, global_channels=0),
+    "regular": Sizes("regular", width=4, downsamplings=2, blocks=2, global_channels=0),
+}
+
+
+@pytest.fixture(params=SIZES)
+def backbone(request):
+    with pytest.warns(UserWarning, match="RANDOM"):
+        return LaMa("random", sizes=SIZES[request.param], native_size=32)
+
+
+def features_of(backbone, height=40, width=56):
+    draw = torch.Generator().manual_seed(1)
+    image, mask = torch.rand(1, 3, height, width, generator=draw), torch.zeros(1, 1, height, width)
+    mask[..., 8:24, 10:30] = 1
+    return backbone.front(Level(image, mask, (height, width)))
+
+
+def rear_gradients(backbone, **how):
+    features = features_of(backbone)
+    z = [tensor.requires_grad_() for tensor in features.z.values()]
+    y = run(backbone.rear, features, **how)
+    # Looking at what a checkpoint saves would compute it.
+    saved = 0 if "blocks" in how else kept(y, y, *backbone.parameters(), *backbone.buffers(), *z)
+    return [y.detach(), *torch.autograd.grad(y.square().sum(), z)], saved
+
+
+def trunk(backbone):
+    return [m for m in backbone.modules() if type(m).__name__ in ("FFCBlock", "RegularBlock")]
+
+
+def test_lama_has_the_same_gradients_and_keeps_bits(backbone):
+    (a, small), (b, large) = rear_gradients(backbone, rules=True), rear_gradients(backbone, rules=False)
+    assert all(map(torch.equal, a, b))
+    assert small < large / 32
+
+
+@pytest.mark.parametrize("rules", [True, False])
+def test_checkpoints_are_exact(backbone, rules):
+    expected, _ = rear_gradients(backbone, rules=False)
+    whole, _ = rear_gradients(backbone, rules=rules, blocks=())
+    blocks, _ = rear_gradients(backbone, rules=rules, blocks=trunk(backbone))
+    assert all(map(torch.equal, whole, expected)) and all(map(torch.equal, blocks, expected))
+    assert not any("forward" in vars(block) for block in trunk(backbone))
+
+
+def test_recomputing_enters_the_rules_again(backbone, monkeypatch):
+    used = []
+    features = features_of(backbone)
+    for tensor in features.z.values():
+        tensor.requires_grad_()
+    y = run(backbone.rear, features, blocks=())
+    before = Frozen.__torch_function__
+    monkeypatch.setattr(Frozen, "__torch_function__", lambda *a: (used.append(a[1]), before(*a))[1])
+    y.sum().backward()
+    assert F.conv2d in used
+
+
+def test_blocks_are_whole_again_after_an_error(backbone):
+    blocks = trunk(backbone)
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0, blocks=blocks)
+    assert not any("forward" in vars(block) for block in blocks)
+
+
+def test_folded_norms_change_rounding_alone(backbone):
+    with pytest.warns(UserWarning, match="RANDOM"):
+        folded = LaMa("random", sizes=backbone.sizes, native_size=32, fold=True)
+    draw = torch.Generator().manual_seed(2)
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean.copy_(torch.randn(norm.num_features, generator=draw) / 9)
+        norm.running_var.copy_(torch.rand(norm.num_features, generator=draw) + 0.3)
+    (y, *_), _ = rear_gradients(backbone)
+    before = backbone.weights_hash
+    features = features_of(backbone)
+    fold(backbone)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in [*backbone.modules(), *folded.modules()])
+    assert backbone.weights_hash == before == folded.weights_hash
+    again = backbone.rear(features)
+    assert (again - y).norm() / y.norm() < 1e-5
+
+
+def test_the_refiner_gives_the_same_image(backbone):
+    draw = torch.Generator().manual_seed(3)
+    image, mask = torch.rand(1, 3, 64, 70, generator=draw), torch.zeros(1, 1, 64, 70)
+    mask[..., 20:50, 20:50] = 1
+    arms = [
+        Refiner(backbone, Pyramid(32), MultiscaleL1(3), steps=3, **how)(image, mask)
+        for how in ({}, {"frozen": False}, {"checkpoint": True}, {"checkpoint": True, "frozen": False})
+    ]
+    assert arms[0].levels[-1].updates.item() == 3
+    assert all(torch.equal(arm.image, arms[0].image) for arm in arms[1:])

@@ -62,6 +62,15 @@ class FrontRear(nn.Module, ABC):
         """
         return [{} for _ in levels]
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Modules of the rear, none within another, of which ``refiner.checkpoint`` keeps the inputs alone.
+
+        Worth naming where what a block keeps for its gradient outweighs its inputs, as in attention or group norm
+        under the rules of :mod:`refine.frozen`; a block must not overwrite its input. None: the rear as a whole.
+        """
+        return ()
+
     @abstractmethod
     def front(self, level: Level) -> Features:
         """Run the network up to the cut.
@@ -141,3 +150,16 @@ def random_weights(build: Callable[[], Network], seed: int, name: str) -> Networ
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
+
+
+def needs_weights(name: str, files: str) -> str:
+    """What to say to a user who gave none.
+
+    Args:
+        name: Of the backbone.
+        files: That it takes.
+    """
+    return (
+        f"backbone '{name}' needs its weights: set backbone.weights=<{files}>, or backbone.weights=random to try the "
+        "machinery."
+    )

@@ -64,7 +64,7 @@ class FourierUnit(nn.Module):
         spectrum = torch.view_as_real(torch.fft.rfftn(x, dim=(-2, -1), norm="ortho"))
         # Real and imaginary parts are interleaved channel by channel: c0.re, c0.im, c1.re, ...
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(batch, 2 * channels, height, -1)
-        spectrum = torch.relu(self.bn(self.conv_layer(spectrum)))
+        spectrum = torch.relu_(self.bn(self.conv_layer(spectrum)))
         spectrum = spectrum.view(batch, channels, 2, height, -1).permute(0, 1, 3, 4, 2).contiguous()
         return torch.fft.irfftn(torch.view_as_complex(spectrum), s=(height, width), dim=(-2, -1), norm="ortho")
 
@@ -75,13 +75,15 @@ class SpectralTransform(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         hidden = outputs // 2
-        self.conv1 = nn.Sequential(nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)
+        )
         self.fu = FourierUnit(hidden)
         self.conv2 = nn.Conv2d(hidden, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        return self.conv2(x + self.fu(x))  # type: ignore[no-any-return]
+        return self.conv2(self.fu(x).add_(x))  # type: ignore[no-any-return]
 
 
 class FFC(nn.Module):
@@ -103,17 +105,20 @@ class FFC(nn.Module):
         self.convg2g = SpectralTransform(inputs[1], outputs[1]) if inputs[1] and outputs[1] else None
 
     def forward(self, x: Pair) -> Pair:
-        local = _sum(_apply(self.convl2l, x.local), _apply(self.convg2l, x.rest))
+        # The convolutions' outputs are nobody else's: sum in place.
+        local = _sum(_apply(self.convl2l, x.local), _apply(self.convg2l, x.rest), inplace=True)
         assert local is not None  # a LaMa trunk always has local channels
-        return Pair(local, _sum(_apply(self.convl2g, x.local), _apply(self.convg2g, x.rest)))
+        return Pair(local, _sum(_apply(self.convl2g, x.local), _apply(self.convg2g, x.rest), inplace=True))
 
 
 def _apply(module: nn.Module | None, x: Tensor | None) -> Tensor | None:
     return None if module is None or x is None else module(x)
 
 
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
+def _sum(a: Tensor | None, b: Tensor | None, inplace: bool = False) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a.add_(b) if inplace else a + b
 
 
 class FFCNormAct(nn.Module):
@@ -130,8 +135,8 @@ class FFCNormAct(nn.Module):
     def forward(self, x: Pair) -> Pair:
         local, rest = self.ffc(x)
         if self.bn_g is not None:
-            rest = torch.relu(self.bn_g(rest))
-        return Pair(torch.relu(self.bn_l(local)), rest)
+            rest = torch.relu_(self.bn_g(rest))
+        return Pair(torch.relu_(self.bn_l(local)), rest)
 
 
 class FFCBlock(nn.Module):
@@ -171,7 +176,7 @@ class RegularBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         conv = [
-            [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.BatchNorm2d(channels), nn.ReLU()]
+            [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
             for _ in range(2)
         ]
         self.conv_block = nn.Sequential(*conv[0], *conv[1][:-1])
@@ -194,11 +199,11 @@ def _ffc_stem(sizes: Sizes) -> list[nn.Module]:
 def _regular_stem(sizes: Sizes) -> list[nn.Module]:
     """Stem and trunk of the ResNet generator; its strided convolutions pad with zeros."""
     n = sizes.downsamplings
-    layers = [nn.ReflectionPad2d(3), nn.Conv2d(4, sizes.width, 7), nn.BatchNorm2d(sizes.width), nn.ReLU()]
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(4, sizes.width, 7), nn.BatchNorm2d(sizes.width), nn.ReLU(inplace=True)]
     for depth in range(1, n + 1):
         channels = sizes.channels(depth)
         conv = nn.Conv2d(sizes.channels(depth - 1), channels, 3, stride=2, padding=1)
-        layers += [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     return layers + [RegularBlock(sizes.channels(n)) for _ in range(sizes.blocks)]
 
 
@@ -216,7 +221,7 @@ def build(sizes: Sizes, activation: str = "sigmoid") -> nn.Sequential:
     for depth in range(sizes.downsamplings, 0, -1):
         channels = sizes.channels(depth - 1)
         up = nn.ConvTranspose2d(sizes.channels(depth), channels, 3, stride=2, padding=1, output_padding=1)
-        layers += [up, nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [up, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     output = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh}[activation]()
     return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(sizes.width, 3, 7), output)
 

@@ -9,7 +9,7 @@
     output_range: [-1, 1]
     multiple_of: 8
 
-How it works is said in :mod:`refine.adapters.memo`. Of several cuts the first (in the order of the run) gives its
+How it works is said in :mod:`refine.adapters.recording`. Of several cuts the first (in the order of the run) gives its
 tensors as ``z``, each further one an offset to its own, zero at the start: z_k = f(z_(k-1)) + d_k.
 """
 
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from refine.adapters.base import FrontRear, random_weights
-from refine.adapters.memo import Memo, NeverReached, Place, Recorder, Replayer, random_state, set_random_state
+from refine.adapters.interface import Interface
+from refine.adapters.memo import Memo, Place, random_state, seed_random, set_random_state
+from refine.adapters.recording import NeverReached, Recorder, Replayer
 from refine.pyramid import padded_side
 from refine.types import Features, Level
 from refine.weights import hash_state, load_strictly, read_checkpoint, submodule
-
-INPUTS = ("image", "hole", "known", "ones")
 
 
 class Replay(FrontRear):
@@ -66,7 +66,7 @@ class Replay(FrontRear):
     def __init__(
         self,
         network: nn.Module | Callable[[], nn.Module] | None,
-        cut: str | Sequence[str],
+        cut: str | Sequence[str] | None,
         weights: str | PathLike[str] | None = None,
         inputs: Sequence[str] | Mapping[str, str] = ("image", "hole"),
         concatenate: bool = True,
@@ -85,15 +85,10 @@ class Replay(FrontRear):
         self.name, self.seed = name, seed
         self.network = _network(network, weights, seed, name)
         self.weights_hash = hash_state({k: v for k, v in self.network.state_dict().items() if isinstance(v, Tensor)})
-        self.inputs = _checked_inputs(inputs)
-        self.concatenate, self.fill = concatenate, fill
-        self.image_range = _checked_range("image_range", image_range)
-        self.mask_range = _checked_range("mask_range", mask_range)
-        self.output_range = _checked_range("output_range", output_range)
-        self.output = [] if output is None else [output] if isinstance(output, str | int) else list(output)
+        self.interface = Interface(inputs, concatenate, image_range, mask_range, fill, output, output_range)
         self.native_size, self.multiple_of, self.minimum_side = native_size, multiple_of, minimum_side
         self.freeze()
-        self.places = self._checked_places([cut] if isinstance(cut, str) else cut)
+        self.places = self._checked_places([cut] if isinstance(cut, str | int) else cut or [])
         self.layers = ()
         self._try()
 
@@ -105,17 +100,17 @@ class Replay(FrontRear):
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
         with _no_inference():
-            return self._prediction(Replayer(self.network, features.context, features.z, self.device).replay())
+            return self.interface.prediction(Replayer(self.network, features.context, features.z, self.device).replay())
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""
-        args, kwargs = self._arguments(level)
+        args, kwargs = self.interface.arguments(level)
         with torch.no_grad(), self._seeded():
-            return self._prediction(self.network(*args, **kwargs))
+            return self.interface.prediction(self.network(*args, **kwargs))
 
     def _record(self, level: Level) -> Memo:
         with _no_inference(), torch.no_grad(), self._seeded():
-            args, kwargs = self._arguments(level)
+            args, kwargs = self.interface.arguments(level)
             try:
                 return Recorder(self.network, self.places, self.device).record(*args, **kwargs)
             except NeverReached as error:
@@ -125,41 +120,11 @@ class Replay(FrontRear):
                     "that takes part in every prediction."
                 ) from None
 
-    def _arguments(self, level: Level) -> tuple[list[Tensor], dict[str, Tensor]]:
-        image = _to_range(level.image, self.image_range)
-        if self.fill is not None:
-            image = torch.where(level.mask > 0, image.new_full((), self.fill), image)
-        given = {
-            "image": image.clone(),  # a network may work in place
-            "hole": _to_range(level.mask.clone(), self.mask_range),
-            "known": _to_range(1 - level.mask, self.mask_range),
-            "ones": torch.ones_like(level.mask),
-        }
-        if isinstance(self.inputs, Mapping):
-            return [], {key: given[value] for key, value in self.inputs.items()}
-        args = [given[value] for value in self.inputs]
-        return ([torch.cat(args, dim=1)] if self.concatenate else args), {}
-
-    def _prediction(self, output: Any) -> Tensor:
-        try:
-            for key in self.output:
-                output = output[key]
-        except (LookupError, TypeError):
-            raise ValueError(f"{self._asked()}, and it has no {key!r}. {_SET_OUTPUT}") from None
-        if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == 3):
-            shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
-            raise ValueError(f"{self._asked()}: a {type(output).__name__}{shape}. {_SET_OUTPUT}")
-        low, high = self.output_range
-        return output if (low, high) == (0, 1) else (output - low) / (high - low)
-
-    def _asked(self) -> str:
-        return f"backbone '{self.name}' was asked for output={self.output or None} of what its network returns"
-
     @contextmanager
     def _seeded(self) -> Iterator[None]:
         before = random_state(self.device)
         try:
-            torch.manual_seed(self.seed)
+            seed_random(self.device, self.seed)
             yield
         finally:
             set_random_state(self.device, before)
@@ -169,7 +134,7 @@ class Replay(FrontRear):
         names = {id(module): name for name, module in reversed(list(self.network.named_modules())) if name}
         known = [name for name, _ in self.network.named_modules(remove_duplicate=False) if name]
         places = []
-        for place in map(Place.parse, cuts):
+        for place in (Place.parse(str(cut)) for cut in cuts):
             if place.layer not in known:
                 near = difflib.get_close_matches(place.layer, known, n=3, cutoff=0.3) or known[:3]
                 raise ValueError(
@@ -231,9 +196,6 @@ class Replay(FrontRear):
         return tuple(name for name in z if name in reached)
 
 
-_SET_OUTPUT = "Set backbone.output to the index or key of the prediction (B,3,H,W)."
-
-
 def _network(network: Any, weights: str | PathLike[str] | None, seed: int, name: str) -> nn.Module:
     if network is None:
         raise ValueError(f"backbone '{name}' needs a network: set backbone.network to a _target_ that makes it.")
@@ -258,24 +220,6 @@ def _network(network: Any, weights: str | PathLike[str] | None, seed: int, name:
         checkpoint = read_checkpoint(weights)
         load_strictly(made, submodule(checkpoint, next(iter(made.state_dict()))), checkpoint.source)
     return made
-
-
-def _checked_inputs(inputs: Sequence[str] | Mapping[str, str]) -> Sequence[str] | Mapping[str, str]:
-    values = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
-    if not values or not set(values) <= set(INPUTS):
-        raise ValueError(f"backbone.inputs={inputs}: expected some of {', '.join(INPUTS)}, in the network's order.")
-    return inputs
-
-
-def _checked_range(name: str, values: Sequence[float]) -> tuple[float, float]:
-    if len(values) != 2 or values[0] >= values[1]:
-        raise ValueError(f"backbone.{name}={values}: expected two numbers, the lower one first, such as [-1, 1].")
-    return values[0], values[1]
-
-
-def _to_range(unit: Tensor, bounds: tuple[float, float]) -> Tensor:
-    low, high = bounds
-    return unit if bounds == (0, 1) else unit * (high - low) + low
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """AOT-GAN: the published network's numbers, its keys, and where it can be cut."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from refine.adapters.aot_gan import AOTGAN, Generator, Sizes, read_sizes
 from refine.api import load
 from refine.types import Features
 from refine.weights import UnusableWeights
-from tests.adapters.shared import SHARED, needs_shared
 
+SHARED = Path(__file__).parents[3] / "shared"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no reference vectors beside the repository")
 FOLDER = SHARED / "fixtures" / "aotgan"
 SMALL = Sizes(width=8, blocks=3, rates=(1, 2))
 

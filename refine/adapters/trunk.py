@@ -1,0 +1,103 @@
+"""Networks that are one sequence with a trunk of blocks, cut before one of the blocks or before several.
+
+Of several cuts the first gives its tensors as ``z``, each further one an offset to its own, zero at the start:
+z_k = f(z_(k-1)) + d_k. With one cut the tensors have the names of :meth:`Trunk.parts`, with several ``<name>.<cut>``.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refine.adapters.base import FrontRear
+from refine.types import Features, Level
+
+
+class Trunk(FrontRear):
+    """A sequence whose blocks have outputs of one shape.
+
+    Attributes:
+        cuts: The network is opened before these blocks, in rising order.
+        first_block: Index of block 0 in :attr:`sequence`.
+    """
+
+    cuts: tuple[int, ...]
+    first_block: int
+
+    @property
+    @abstractmethod
+    def sequence(self) -> nn.Sequential:
+        """The network as one sequence."""
+
+    @abstractmethod
+    def enter(self, level: Level) -> Tensor:
+        """What the network sees of a level, in its own range."""
+
+    def leave(self, output: Tensor) -> Tensor:
+        """The prediction, from the network's own range to the nominal one."""
+        return output
+
+    def parts(self, x: Any) -> dict[str, Tensor]:
+        """What flows through the trunk, by name."""
+        return {"features": x}
+
+    def join(self, parts: Mapping[str, Tensor]) -> Any:
+        """The inverse of :meth:`parts`."""
+        return parts["features"]
+
+    def front(self, level: Level) -> Features:
+        """See :class:`FrontRear`."""
+        first, *others = self.cuts
+        parts = self.parts(self.sequence[: self.first_block + first](self.enter(level)))
+        z = {self._name(name, first): tensor for name, tensor in parts.items()}
+        offsets = {self._name(name, cut): torch.zeros_like(x) for cut in others for name, x in parts.items()}
+        return Features(z | offsets)
+
+    def rear(self, features: Features) -> Tensor:
+        """See :class:`FrontRear`."""
+        sequence = self.sequence
+        x: Any = None
+        for cut, following in zip(self.cuts, [*self.cuts[1:], None], strict=True):
+            x = self._moved(x, features, cut)
+            x = sequence[self.first_block + cut : following and self.first_block + following](x)
+        return self.leave(x)
+
+    def whole(self, level: Level) -> Tensor:
+        """See :class:`FrontRear`."""
+        return self.leave(self.sequence(self.enter(level)))
+
+    def _moved(self, x: Any, features: Features, cut: int) -> Any:
+        """What enters the block at a cut."""
+        ending = f".{cut}" if len(self.cuts) > 1 else ""
+        z = {k.removesuffix(ending): v for k, v in features.z.items() if k.endswith(ending)}
+        if x is not None:
+            z = {name: tensor + z[name] for name, tensor in self.parts(x).items()}
+        return self.join(z)
+
+    def _name(self, part: str, cut: int) -> str:
+        return f"{part}.{cut}" if len(self.cuts) > 1 else part
+
+    def _layers(self, *parts: str) -> tuple[str, ...]:
+        return tuple(self._name(part, cut) for cut in self.cuts for part in parts)
+
+
+def checked_cuts(cut: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+    """The cuts in rising order.
+
+    Args:
+        cut: One or several.
+        blocks: Of the trunk.
+
+    Raises:
+        ValueError: If there are none, or one is not between 0 and ``blocks``, or one is there twice.
+    """
+    cuts = [cut] if isinstance(cut, int) or not isinstance(cut, Sequence) else list(cut)
+    fit = all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= blocks for one in cuts)
+    if not cuts or not fit or len(set(cuts)) < len(cuts):
+        raise ValueError(
+            f"backbone.cut={cut!r}: this network has {blocks} residual blocks; set backbone.cut to 0 "
+            f"(before the first) ... {blocks} (after the last), or to a list of different ones."
+        )
+    return tuple(sorted(cuts))
