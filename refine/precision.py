@@ -36,7 +36,7 @@ def _widened(argument: Any) -> Any:
 
 
 @contextmanager
-def precision(name: str, device: torch.device) -> Iterator[None]:
+def run_in(name: str, device: torch.device) -> Iterator[None]:
     """Run a network in this precision; ``32`` leaves everything as it is.
 
     Args:

@@ -36,6 +36,11 @@ def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tens
     return F.interpolate(blurred, size=size, mode="bilinear", align_corners=False)
 
 
+def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic enlargement of ``(B, 3, h, w)`` to ``(B, 3, *size)``."""
+    return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+
+
 def downscale_mask(mask: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tensor:
     """Shrink a mask so that any contact with the hole is hole: no hole pixel leaks into a known one.
 

@@ -12,16 +12,18 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from refine import frozen
 from refine.adapters.base import FrontRear
+from refine.iterates import Iterates
 from refine.objective import Objective
-from refine.pyramid import Pyramid
+from refine.precision import checked_precision, run_in
+from refine.pyramid import Pyramid, enlarge
 from refine.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
 
+FLOAT16_SCALE = 2**12  # of the loss
 OnStep = Callable[[Step], None]
 Number = TypeVar("Number", int, float)
 
@@ -43,6 +45,9 @@ class Refiner:
         frozen: Differentiate the rear by the rules of :mod:`refine.frozen`: the same gradient, bit by bit, from a
             fraction of the memory. False is the control.
         checkpoint: Keep still less of the rear and compute it again for the gradient.
+        precision: ``32``, or ``bf16`` or ``16`` for the network alone: Fourier transforms, loss, z and optimizer stay
+            in float32.
+        tolerance: End a level when its loss fell by less than this share of itself over three updates; 0 for never.
 
     Raises:
         ValueError: If a name is not one of the backbone's layers, or a number is out of range.
@@ -60,6 +65,8 @@ class Refiner:
         keep: Literal["best", "last"] = "best",
         frozen: bool = True,
         checkpoint: bool = False,
+        precision: str | int = "32",
+        tolerance: float = 0.0,
     ) -> None:
         self.backbone = backbone
         self.pyramid = pyramid
@@ -73,6 +80,10 @@ class Refiner:
         self.keep = keep
         self.frozen = frozen
         self.checkpoint = checkpoint
+        self.precision = checked_precision(precision)
+        if not 0 <= tolerance < 1:
+            raise ValueError(f"refiner.tolerance must be in [0, 1), a share of the loss; got {tolerance}.")
+        self.tolerance = tolerance
         self._warned = False
 
     def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
@@ -176,7 +187,7 @@ class Refiner:
         start = time.perf_counter()
         comparison = self.objective.prepare(level, guide)
         features = self._front(level)
-        z = {name: features.z[name].detach().clone().requires_grad_() for name in self.optimize}
+        z = {name: _leaf(features.z[name]) for name in self.optimize}
         features = replace(features, z={**features.z, **z})
         steps = _entry(self.steps, index) if bool(comparison.has_pixels) else 0
         optimizer = self.optimizer(z.values(), lr=_entry(self.lr, index)) if steps else None
@@ -187,22 +198,32 @@ class Refiner:
                 loss = comparison.loss(prediction).sum()
             finite = iterates.add(loss.item(), level.crop(prediction.detach()))
             tell(update, loss.item(), level.crop(prediction.detach()))
-            if not finite or optimizer is None or update == steps:
+            if not finite or optimizer is None or update == steps or iterates.settled(self.tolerance):
                 break
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._differentiate(loss, z.values())
             optimizer.step()
         prediction, kept = iterates.chosen(fallback=lambda: enlarge(guide, level.size))
         losses = iterates.losses if bool(comparison.has_pixels) else []
         return _result(level, prediction, losses, kept, float(comparison.guided_fraction), start)
 
+    def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
+        """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
+        scale = FLOAT16_SCALE if self.precision == "16" else 1
+        loss.backward(torch.full_like(loss, scale))  # type: ignore[no-untyped-call]
+        for tensor in z if scale > 1 else ():
+            if tensor.grad is not None:
+                tensor.grad /= scale
+
     def _front(self, level: Level) -> Features:
         dtype = self.backbone.dtype
-        return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
+        with run_in(self.precision, level.image.device):
+            return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
 
     def _rear(self, level: Level, features: Features) -> Tensor:
         blocks = self.backbone.blocks if self.checkpoint else None
-        prediction = frozen.run(self.backbone.rear, features, rules=self.frozen, blocks=blocks)
+        with run_in(self.precision, level.image.device):
+            prediction = frozen.run(self.backbone.rear, features, rules=self.frozen, blocks=blocks)
         return prediction.to(level.image.dtype)
 
     def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
@@ -229,42 +250,10 @@ class Upscaler(Refiner):
         return _result(level, enlarge(guide, level.size), [], 0, 0.0, start)
 
 
-class Iterates:
-    """The course of one level: its losses, and the predictions that may become the result.
-
-    Args:
-        keep: As in :class:`Refiner`.
-    """
-
-    def __init__(self, keep: str) -> None:
-        self.keep = keep
-        self.losses: list[float] = []
-        self._best: tuple[int, Tensor] | None = None
-        self._last: tuple[int, Tensor] | None = None
-
-    def add(self, loss: float, prediction: Tensor) -> bool:
-        """Note one iterate; False if it is not finite and the level has to end."""
-        finite = math.isfinite(loss) and bool(prediction.isfinite().all())
-        update = len(self.losses)
-        self.losses.append(loss if finite else math.nan)
-        self._last = (update, prediction) if finite else None
-        if finite and (self._best is None or loss < self.losses[self._best[0]]):
-            self._best = (update, prediction)
-        return finite
-
-    def chosen(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
-        """The prediction to keep and the number of updates behind it; -1 where no iterate is finite."""
-        chosen = self._best
-        if self.keep == "last" and self._last is not None and self.losses[-1] <= self.losses[0]:
-            chosen = self._last
-        if chosen is None:
-            return fallback(), -1
-        return chosen[1], chosen[0]
-
-
-def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic enlargement of ``(B, 3, h, w)`` to ``(B, 3, *size)``."""
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+def _leaf(tensor: Tensor) -> Tensor:
+    """A copy to optimize, at least in float32."""
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(wide, copy=True).requires_grad_()
 
 
 def _ordinary(tensor: Tensor) -> Tensor:

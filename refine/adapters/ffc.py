@@ -43,7 +43,7 @@ class Sizes:
 
     def channels(self, depth: int) -> int:
         """Channels after ``depth`` stride-2 convolutions."""
-        return min(self.width * 2**depth, MAX_CHANNELS)
+        return min(self.width << depth, MAX_CHANNELS)
 
     @property
     def first_block(self) -> int:
@@ -66,7 +66,10 @@ class FourierUnit(nn.Module):
         spectrum = spectrum.permute(0, 1, 4, 2, 3).reshape(batch, 2 * channels, height, -1)
         spectrum = torch.relu_(self.bn(self.conv_layer(spectrum)))
         spectrum = spectrum.view(batch, channels, 2, height, -1).permute(0, 1, 3, 4, 2).contiguous()
-        return torch.fft.irfftn(torch.view_as_complex(spectrum), s=(height, width), dim=(-2, -1), norm="ortho")
+        output: Tensor = torch.fft.irfftn(
+            torch.view_as_complex(spectrum), s=(height, width), dim=(-2, -1), norm="ortho"
+        )
+        return output
 
 
 class SpectralTransform(nn.Module):
@@ -92,7 +95,7 @@ class FFC(nn.Module):
     def __init__(self, inputs: tuple[int, int], outputs: tuple[int, int], kernel: int, stride: int, pad: int) -> None:
         super().__init__()
 
-        mode = "reflect" if pad else "zeros"
+        mode: Literal["reflect", "zeros"] = "reflect" if pad else "zeros"
 
         def conv(channels_in: int, channels_out: int) -> nn.Conv2d | None:
             if not (channels_in and channels_out):
@@ -167,7 +170,7 @@ class Concat(nn.Module):
     """Local and global channels in one tensor again."""
 
     def forward(self, x: Pair) -> Tensor:
-        return x.local if x.rest is None else torch.cat(x, dim=1)
+        return x.local if x.rest is None else torch.cat([x.local, x.rest], dim=1)
 
 
 class RegularBlock(nn.Module):
