@@ -357,3 +357,34 @@ def test_double_precision_backbone():
     result = make(Shift().double(), steps=2)(image.double(), mask.double())
     assert result.image.dtype == torch.float64
     assert result.levels[1].losses[-1] < result.levels[1].losses[0]
+
+
+def test_tolerance_ends_a_level_that_has_settled():
+    image, mask = scene()
+    result = make(Shift(), steps=40, lr=0.05, tolerance=0.05)(image, mask)
+    level = result.levels[1]
+    updates = level.updates.item()
+    assert 3 <= updates < 40
+    assert level.losses.shape == (updates + 1, 1)
+    losses = level.losses[:, 0]
+    assert losses[-4] - losses[-1] < 0.05 * losses[-4]
+    assert all(losses[k - 3] - losses[k] >= 0.05 * losses[k - 3] for k in range(3, updates))
+
+
+def test_losses_of_images_that_ended_early_repeat_in_a_batch():
+    image, mask = scene(batch=2)
+    mask[1, :, 20:44, 20:28] = 0
+    image[1] = 0.1
+    refiner = make(Shift(), steps=40, lr=[0.05], tolerance=0.05)
+    level = refiner(image, mask).levels[1]
+    alone = [refiner(image[b : b + 1], mask[b : b + 1]).levels[1] for b in range(2)]
+    for b in range(2):
+        own = alone[b].losses[:, 0]
+        assert torch.equal(level.losses[: len(own), b], own)
+        assert (level.losses[len(own) :, b] == own[-1]).all()
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1, 2])
+def test_a_tolerance_out_of_range_is_refused(tolerance):
+    with pytest.raises(ValueError, match=r"refiner\.tolerance"):
+        make(tolerance=tolerance)

@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from refine.adapters.ffc import Sizes
+from refine.adapters.lama import LaMa
+from refine.objective import MultiscaleL1
+from refine.precision import checked_precision, run_in
+from refine.pyramid import Pyramid
+from refine.refiner import Refiner
+
+SIZES = Sizes("ffc", width=8, downsamplings=2, blocks=1, global_channels=24)
+
+
+def scene():
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(1, 3, 64, 72, generator=generator), torch.zeros(1, 1, 64, 72)
+    mask[..., 16:48, 16:56] = 1
+    return image, mask
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("16", torch.float16)])
+def test_convolutions_run_in_half_and_transforms_in_full(name, dtype):
+    network = LaMa("random", sizes=SIZES)
+    with run_in(name, torch.device("cpu")):
+        assert torch.fft.rfftn(torch.rand(4, 4).to(dtype)).dtype == torch.complex64
+        half = network(*scene())
+    assert half.dtype == dtype
+    full = network(*scene())
+    assert 0 < (half.float() - full).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["bf16", "16"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_refinement_in_half_precision_stays_close(name, frozen):
+    settings = {"steps": 5, "lr": 0.02, "frozen": frozen}
+    network = LaMa("random", sizes=SIZES)
+    network.model[-2].weight.mul_(30)  # random weights hardly disagree with the guide otherwise
+    full, half = (
+        Refiner(network, Pyramid(32), MultiscaleL1(3), precision=precision, **settings)(*scene())
+        for precision in (32, name)
+    )
+    losses = half.levels[1].losses[:, 0]
+    assert losses[-1] < losses[0]
+    assert half.image.dtype == torch.float32
+    assert (half.image - full.image).abs().max() < 0.05
+    assert not torch.equal(half.image, full.image)
+
+
+def test_names():
+    assert [checked_precision(value) for value in (32, "bf16", 16)] == ["32", "bf16", "16"]
+    with pytest.raises(ValueError, match=r"refiner\.precision must be one of 32, bf16, 16; got 'fp8'"):
+        checked_precision("fp8")
