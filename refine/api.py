@@ -8,9 +8,10 @@ Example::
 """
 
 import functools
+import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,7 +23,9 @@ from torch import Tensor
 
 from refine.adapters.base import FrontRear
 from refine.config import build, compose, mask_options, plain
+from refine.decode import planes_8
 from refine.encode import check_format, encode
+from refine.fetch import cached
 from refine.images import (
     SUFFIXES,
     Picture,
@@ -36,6 +39,7 @@ from refine.images import (
 )
 from refine.refiner import Refiner
 
+PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
 
 
@@ -79,8 +83,11 @@ def make_backbone(section: DictConfig, tiny: bool = False) -> FrontRear:
     if tiny:
         section = cast(DictConfig, OmegaConf.merge(section, section.get("tiny", {})))
     given = plain(section)
+    if not tiny and "weights" in given and given["weights"] is None and (file := cached(str(given.get("name", "")))):
+        given["weights"] = str(file)  # put there by `refine fetch`, or by hand
     # The card and the tiny network are about it, not for it.
     backbone: FrontRear = build({key: value for key, value in given.items() if key not in ("card", "tiny")})
+    backbone.name = str(given.get("name", ""))
     return backbone
 
 
@@ -156,15 +163,16 @@ def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
     """Fill the hole of one image. The model stays loaded for the next call with the same overrides.
 
     Args:
-        image: A path; a PIL image; an array ``uint8`` or ``uint16`` ``(H,W)``, ``(H,W,1)``, ``(H,W,3)`` or
-            ``(H,W,4)``; or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
+        image: A path; a PIL image; an array ``uint8`` or ``uint16`` ``(H,W)`` or ``(H,W,1..4)`` (gray, gray + alpha,
+            RGB, RGBA); or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
         mask: White is the hole. A path, a PIL image, a bool, uint8, uint16 or float array ``(H,W)``, or a tensor
             ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_threshold``, ``mask_invert``, ``mask_dilate``.
         *overrides: As for :func:`load`.
 
     Returns:
-        The same kind as ``image``, at the same size; alpha, 16 bit and known pixels are kept. For a path, the path of
-        a new file: ``output=<file>`` if that is among the overrides, else ``<stem>_inpainted.png`` beside the image.
+        The same kind as ``image``, at the same size; alpha, 16 bit and known pixels are kept. Of PIL images, those with
+        a palette come back as RGB, those of 1 bit as gray. For a path, the path of the result: ``output=<file>`` if
+        that is among the overrides, else ``<stem>_inpainted.<format>`` beside the image.
 
     Raises:
         UnreadableImage: If a file cannot be read.
@@ -172,13 +180,18 @@ def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
         ValueError: If image and mask do not fit together; and as :func:`load`.
     """
     output = [override.removeprefix("output=") for override in overrides if override.startswith("output=")]
+    if output and not isinstance(image, str | Path):
+        raise ValueError(f"output={output[-1]}: only an image given as a path has one; leave it out.")
     refiner, config = _cached(tuple(override for override in overrides if not override.startswith("output=")))
     if isinstance(image, Tensor):
         batch = image if image.ndim == 4 else image[None]
         result = refiner(batch, _mask_batch(mask, batch, config)).image
         return result if image.ndim == 4 else result[0]
     picture = _picture(image)
-    target = _target(picture, Path(image), output) if isinstance(image, str | Path) else None
+    target = None
+    if isinstance(image, str | Path):
+        target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
+        target = _checked_target(target.expanduser(), picture, image, mask)
     hole = _hole(mask, config)
     if hole.shape != picture.size:
         raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
@@ -194,9 +207,9 @@ def _picture(image: Any) -> Picture:
     if isinstance(image, str | Path):
         return read_picture(image)
     if isinstance(image, Image.Image):
-        if image.mode not in ("L", "LA", "RGB", "RGBA"):
-            raise ValueError(f"a PIL image must have mode L, LA, RGB or RGBA; got {image.mode}. Convert it first.")
-        image = np.asarray(image)
+        if image.mode not in PIL_MODES:
+            raise ValueError(f"a PIL image must have mode {' '.join(PIL_MODES)}; got {image.mode}. Convert it first.")
+        image = planes_8(image) if image.mode in ("1", "P", "PA") else np.asarray(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image must be a path, PIL image, numpy array or torch tensor; got {type(image).__name__}.")
     planes = image[..., None] if image.ndim == 2 else image
@@ -215,13 +228,15 @@ def _back(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image | np.
     if isinstance(like, np.ndarray):
         return planes.reshape(like.shape)
     made = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    made.info.update(like.info)
+    same = made.mode == like.mode
+    made.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
     return made
 
 
-def _target(picture: Picture, source: Path, output: Sequence[str]) -> Path:
+def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
     """Where the result goes; asked before the work, so that a name it cannot have costs no time."""
-    target = Path(output[-1]).expanduser() if output else source.with_name(f"{source.stem}_inpainted.png")
+    if os.path.realpath(target) in {os.path.realpath(file) for file in inputs if isinstance(file, str | Path)}:
+        raise ValueError(f"output={target} would overwrite an input; give another file.")
     if target.is_dir() or target.suffix.lower() not in SUFFIXES:
         raise ValueError(f"output={target}: expected a file ending in one of {' '.join(SUFFIXES)}.")
     check_format(picture, SUFFIXES[target.suffix.lower()])

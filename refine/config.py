@@ -23,8 +23,9 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-PATHS = ("input", "output", "mask", "masks", "backbone.weights")
+PATHS = ("input", "output", "mask", "masks", "backbone.weights", "cache", "plot")
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
@@ -148,7 +149,7 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return hydra_compose(command, overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_unknown_key(command, str(error), overrides) or describe(error)) from None
     finally:
         GlobalHydra.instance().hydra = outer

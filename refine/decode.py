@@ -31,7 +31,7 @@ def read_planes(image: Image.Image, data: bytes) -> np.ndarray:
         data: The same file's bytes.
 
     Returns:
-        ``(H, W, C)`` uint8 or uint16, C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); not turned upright.
+        ``(H, W, C)`` uint8 or uint16, C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); not turned upright.
 
     Raises:
         UnreadableImage: For numbers or arrangements of pixels that are not supported.
@@ -39,7 +39,7 @@ def read_planes(image: Image.Image, data: bytes) -> np.ndarray:
     """
     bits = _bits(image, data)
     image.load()  # raises if the file is cut short, which OpenCV forgives
-    return _planes_16(image, data) if bits == 16 else _planes_8(image)
+    return _planes_16(image, data) if bits == 16 else planes_8(image)
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
@@ -54,22 +54,23 @@ def _bits(image: Image.Image, data: bytes) -> int:
     return bits
 
 
-def _planes_8(image: Image.Image) -> np.ndarray:
+def planes_8(image: Image.Image) -> np.ndarray:
+    """``(H, W, 1..4)`` uint8: gray stays gray, 1 bit becomes gray, all else RGB; with alpha where there is any."""
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     return np.atleast_3d(np.asarray(image.convert(mode + "A" if image.has_transparency_data else mode)))
 
 
 def _planes_16(image: Image.Image, data: bytes) -> np.ndarray:
-    """By OpenCV, checked against what Pillow makes of the same file: all 16 bits of grey, the upper 8 of color."""
+    """By OpenCV, checked against what Pillow makes of the same file: all 16 bits of gray, the upper 8 of color."""
     view = np.atleast_3d(np.asarray(image))
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     planes = np.atleast_3d(np.asarray(decoded))[..., : view.shape[2]]
     if planes.shape[2:] > (1,):
         planes = planes[..., [2, 1, 0, 3][: planes.shape[2]]]
-    # OpenCV gives wrong pixels or 8 bits for some kinds: separate planes, premultiplied alpha, grey with alpha in TIFF.
+    # OpenCV gives wrong pixels or 8 bits for some kinds: separate planes, premultiplied alpha, gray with alpha in TIFF.
     if planes.dtype != np.uint16 or not np.array_equal(planes >> 8 if view.dtype == np.uint8 else planes, view):
         raise UnreadableImage("this kind of 16-bit file is not supported; convert it to a 16-bit PNG")
-    if image.format == "PNG" and data[data.index(b"IHDR") + 13] == 4:  # grey with alpha, decoded as RGBA
+    if image.format == "PNG" and data[data.index(b"IHDR") + 13] == 4:  # gray with alpha, decoded as RGBA
         planes = planes[..., [0, 3]]
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is zero
         planes = 65535 - planes

@@ -59,7 +59,7 @@ def encode(picture: Picture, format: str) -> bytes:
 
 
 def _png(picture: Picture) -> bytes:
-    """One writer for all depths: Pillow writes no 16-bit color, OpenCV no profile, EXIF or grey with alpha."""
+    """One writer for all depths: Pillow writes no 16-bit color, OpenCV no profile, EXIF or gray with alpha."""
     planes = picture.planes
     height, width, channels = planes.shape
     rows = planes.astype(planes.dtype.newbyteorder(">"), order="C").reshape(height, -1).view(np.uint8)
@@ -80,7 +80,7 @@ def _tiff(picture: Picture) -> bytes:
     """One strip, differences of neighbors, deflate; Pillow writes the header but knows no 16-bit color."""
     planes = picture.planes
     if planes.dtype == np.uint16 and planes.shape[2] == 2:
-        planes = planes[..., [0, 0, 0, 1]]  # neither Pillow nor OpenCV reads 16-bit grey with alpha
+        planes = planes[..., [0, 0, 0, 1]]  # neither Pillow nor OpenCV reads 16-bit gray with alpha
     height, width, channels = planes.shape
     differences = planes.astype(planes.dtype.newbyteorder("<"), order="C")
     differences[:, 1:] -= planes[:, :-1]

@@ -33,7 +33,7 @@ class Picture:
     """An image file, upright, in its own integers.
 
     Attributes:
-        pixels: ``(H, W, C)`` uint8 or uint16, C = 1 (grey) or 3 (RGB).
+        pixels: ``(H, W, C)`` uint8 or uint16, C = 1 (gray) or 3 (RGB).
         alpha: ``(H, W)`` of the same dtype, or None.
         icc: The color profile that ``pixels`` are in, or None.
         exif: EXIF without orientation and preview image, in the form Pillow takes, or None.
@@ -59,7 +59,7 @@ class Picture:
 def read_picture(path: str | Path) -> Picture:
     """Read a PNG, JPEG, WebP, TIFF or BMP; the contents decide which, not the suffix.
 
-    Palette, CMYK, YCbCr and LAB become RGB, 1 bit becomes 8-bit grey, 16 bits stay 16 bits, and transparency of
+    Palette, CMYK, YCbCr and LAB become RGB, 1 bit becomes 8-bit gray, 16 bits stay 16 bits, and transparency of
     any kind becomes ``alpha``. Of several frames the first is read, with a warning.
 
     Raises:
@@ -90,7 +90,7 @@ def as_mask(values: np.ndarray, threshold: float = 0.5, invert: bool = False, di
     """Decide which pixels are hole.
 
     Args:
-        values: ``(H, W)`` or ``(H, W, 1..4)`` (grey, grey + alpha, RGB, RGBA) as bool, uint8, uint16 or float in
+        values: ``(H, W)`` or ``(H, W, 1..4)`` (gray, gray + alpha, RGB, RGBA) as bool, uint8, uint16 or float in
             [0, 1]. What counts is luminance times alpha, so a transparent pixel is never bright.
         threshold: Pixels at least this bright are hole, in (0, 1].
         invert: Exchange hole and known, before dilation.
@@ -112,7 +112,7 @@ def as_mask(values: np.ndarray, threshold: float = 0.5, invert: bool = False, di
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """``(1, 3, H, W)`` float32 in [0, 1]; grey is repeated."""
+    """``(1, 3, H, W)`` float32 in [0, 1]; gray is repeated."""
     color = picture.pixels.transpose(2, 0, 1).astype(np.float32) / np.iinfo(picture.pixels.dtype).max
     return torch.from_numpy(np.repeat(color, 3 // len(color), axis=0))[None]
 
@@ -127,7 +127,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
 
     Args:
         picture: The original.
-        image: ``(1, 3, H, W)`` in [0, 1]; rounded to the picture's depth, and to its luma where the picture is grey.
+        image: ``(1, 3, H, W)`` in [0, 1]; rounded to the picture's depth, and to its luma where the picture is gray.
         mask: ``(H, W)`` bool, True = hole.
 
     Returns:

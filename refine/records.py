@@ -1,11 +1,13 @@
 """What a run has finished and what failed: rows, fingerprints and results, safe against being killed at any moment.
 
 Everything lies in ``<output>/.refine/``. A row is on disk *before* its result appears under its name, and it holds the
-result's hash; so after a kill a result is finished exactly if its file has the hash of its row.
+result's hash; so after a kill a result is finished exactly if its file has the hash of one of its rows.
 """
 
 import csv
+import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refine.images import write_atomic
+from refine.lock import Lock
 
 FOLDER = ".refine"
 
@@ -55,27 +58,33 @@ class Records:
     Args:
         output: The folder of the results.
         settings: Everything that changes pixels, as plain nested values.
-        rank: Of this process; each writes rows of its own.
+
+    Attributes:
+        rank: Of this process among those that share the work; each writes rows of its own.
+        failures: Samples that could not be done.
+        finished: Names of the results made.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
         self.output = output
         self.folder = output / FOLDER
         self.settings = dict(settings)
         self.configuration = hash_settings(settings)
-        self.rank = rank
+        self.rank = 0
         self.failures: list[Failure] = []
         self.finished: list[str] = []
+        self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
+        self._lock: Lock | None = None
 
     def open(self) -> None:
-        """Make the folder, remove what a killed run left half done, and note the settings.
+        """Make the folder, remove what a dead run left half done, and note the settings.
 
         Raises:
+            Busy: If a living run of other settings writes there.
             OSError: If the output cannot be written.
         """
         self._scratch.mkdir(parents=True, exist_ok=True)
-        for leftover in self._scratch.iterdir():
-            leftover.unlink(missing_ok=True)
+        self._lock = Lock(self.folder / "lock", self.configuration, self._remove_leftovers)
         self.write(f"settings-{self.configuration[:12]}.json", json.dumps(self.settings, indent=1, default=str))
 
     def write(self, name: str, text: str) -> None:
@@ -96,16 +105,19 @@ class Records:
         file = self.output / name
         if not os.path.lexists(file):
             return "missing"
-        row = self._rows.get(name)
-        if row is None or not file.is_file() or hash_file(file) != row["sha256"]:
+        row = self._row(name)
+        if row is None:
             return "not made by refine, or changed since"
         if row["configuration"] != self.configuration:
             return "of another configuration"
-        return "finished" if row["inputs"] == inputs else "of other input files"
+        if row["inputs"] != inputs:
+            return "of other input files"
+        self._found[name] = row
+        return "finished"
 
     def differences(self, name: str) -> list[str]:
         """In which settings a result of another configuration was made: ``key: its value -> now``."""
-        row = self._rows.get(name, {})
+        row = self._row(name) or {}
         try:
             text = (self.folder / f"settings-{row.get('configuration', '')[:12]}.json").read_text()
         except OSError:
@@ -138,21 +150,30 @@ class Records:
         self.failures.append(failure)
 
     def close(self, names: Iterable[str]) -> None:
-        """Write ``rows.csv`` with the given results' rows and ``failures.csv``."""
-        rows = _read_rows(self.folder)
+        """Write ``rows.csv`` with the rows of these results, and ``failures.csv``; let other runs in."""
+        rows = {name: row for (name, _), row in _read_rows(self.folder).items()} | self._found
         self.write("rows.csv", _csv([rows[name] for name in names if name in rows]))
         failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
         self.write("failures.csv", _csv(failures, ["key", "reason"]))
+        if self._lock:
+            self._lock.release()
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self._scratch.iterdir():
+            leftover.unlink(missing_ok=True)
 
     @property
     def _scratch(self) -> Path:
         return self.folder / "unfinished"
 
-    @property
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        if not hasattr(self, "_read"):
-            self._read = _read_rows(self.folder)
-        return self._read
+    def _row(self, name: str) -> dict[str, Any] | None:
+        """The row of a result as its file is now."""
+        file = self.output / name
+        return self._rows.get((name, hash_file(file))) if file.is_file() else None
+
+    @functools.cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return _read_rows(self.folder)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with (self.folder / f"rows-{self.rank}.jsonl").open("a") as stream:
@@ -162,24 +183,24 @@ class Records:
             os.fsync(stream.fileno())
 
 
-def _read_rows(folder: Path) -> dict[str, dict[str, Any]]:
-    """The latest row of each result, over all processes."""
-    rows: dict[str, dict[str, Any]] = {}
+def _read_rows(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The latest row of each result and hash, the latest of all last, over all processes."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted(folder.glob("rows-*.jsonl")):
         for line in file.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                rows[row["output"]] = row
+                key = row["output"], row["sha256"]
+                rows.pop(key, None)
+                rows[key] = row
             except (ValueError, KeyError, TypeError):
                 continue  # cut short by a kill; its result never appeared
     return rows
 
 
 def _csv(rows: list[dict[str, Any]], columns: list[str] | None = None) -> str:
-    from io import StringIO
-
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
-    text = StringIO()
+    text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
     writer.writerows(rows)

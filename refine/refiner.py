@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ from refine.iterates import Iterates
 from refine.objective import Objective
 from refine.precision import checked_precision, run_in
 from refine.pyramid import Pyramid, enlarge
+from refine.schedule import at_level, numbers
 from refine.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
 
 FLOAT16_SCALE = 2**12  # of the loss
 OnStep = Callable[[Step], None]
-Number = TypeVar("Number", int, float)
 
 
 class Refiner:
@@ -71,8 +71,8 @@ class Refiner:
         self.backbone = backbone
         self.pyramid = pyramid
         self.objective = objective
-        self.steps = _numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
-        self.lr = _numbers("refiner.lr", lr, float, "a number > 0", lambda x: 0 < x < math.inf)
+        self.steps = numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
+        self.lr = numbers("refiner.lr", lr, float, "a number > 0", lambda x: 0 < x < math.inf)
         self.optimize = self._checked_layers(optimize)
         self.optimizer = optimizer
         if keep not in ("best", "last"):
@@ -88,7 +88,7 @@ class Refiner:
 
     def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
         layers = self.backbone.layers
-        name = type(self.backbone).__name__
+        name = self.backbone.name or type(self.backbone).__name__
         if optimize is None:
             chosen: Sequence[str] = layers
         else:
@@ -100,7 +100,10 @@ class Refiner:
                     "Set refiner.optimize to some of these."
                 )
         if not chosen and any(self.steps):
-            raise ValueError(f"backbone '{name}' has nothing to optimize chosen; use preset=off, or refiner.steps=0.")
+            raise ValueError(
+                f"backbone '{name}' is given nothing to optimize; it exposes: {', '.join(layers) or 'none'}. Use "
+                "preset=off, or set refiner.optimize to some of these."
+            )
         return tuple(chosen)
 
     def to(self, device: torch.device | str) -> "Refiner":
@@ -120,7 +123,7 @@ class Refiner:
         on_step: OnStep | None = None,
         key: str = "",
     ) -> Refinement:
-        """Fill the hole of each image. Works under ``no_grad`` and ``inference_mode`` alike.
+        """Fill the hole of each image. Works under ``no_grad``, ``inference_mode`` and ``autocast`` alike.
 
         Args:
             image: ``(B, 3, H, W)`` RGB in [0, 1].
@@ -137,13 +140,14 @@ class Refiner:
             FloatingPointError: If the backbone's plain prediction is not finite.
         """
         check_inputs(image, mask)
+        device = self.backbone.device
+        dtype = torch.promote_types(image.dtype, torch.float32)
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             image, mask = _ordinary(image), _ordinary(mask)
-            device = self.backbone.device
             refined = []
             for b in range(image.shape[0]):
-                sample = Sample(key, image[b : b + 1].to(device), mask[b : b + 1].to(device))
+                sample = Sample(key, image[b : b + 1].to(device, dtype), mask[b : b + 1].to(device, dtype))
                 own = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, own, on_step))
             result = Refinement.stack(refined)
@@ -168,7 +172,7 @@ class Refiner:
             return Refinement(sample.image, tuple(_untouched(level) for level in levels))
         results = [self._predict(levels[0])]
         for index, level in enumerate(levels[1:], start=1):
-            tell = _teller(on_step, index, len(levels), _entry(self.steps, index))
+            tell = _teller(on_step, index, len(levels), at_level(self.steps, index))
             results.append(self._refine_level(level, results[-1].image, index, tell))
         return Refinement(results[-1].image, tuple(results))
 
@@ -189,15 +193,16 @@ class Refiner:
         features = self._front(level)
         z = {name: _leaf(features.z[name]) for name in self.optimize}
         features = replace(features, z={**features.z, **z})
-        steps = _entry(self.steps, index) if bool(comparison.has_pixels) else 0
-        optimizer = self.optimizer(z.values(), lr=_entry(self.lr, index)) if steps else None
+        steps = at_level(self.steps, index) if bool(comparison.has_pixels) else 0
+        optimizer = self.optimizer(z.values(), lr=at_level(self.lr, index)) if steps else None
         iterates = Iterates(self.keep)
         for update in range(steps + 1):
             with torch.set_grad_enabled(update < steps):  # the last is the final forward pass
                 prediction = self._rear(level, features)
                 loss = comparison.loss(prediction).sum()
-            finite = iterates.add(loss.item(), level.crop(prediction.detach()))
-            tell(update, loss.item(), level.crop(prediction.detach()))
+            value, seen = loss.item(), level.crop(prediction.detach())
+            finite = iterates.add(value, seen)
+            tell(update, value, seen)
             if not finite or optimizer is None or update == steps or iterates.settled(self.tolerance):
                 break
             optimizer.zero_grad()
@@ -258,23 +263,6 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _ordinary(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _numbers(name: str, value: Any, kind: type[Number], expected: str, ok: Callable[[Any], bool]) -> tuple[Number, ...]:
-    """One number or several, as a tuple."""
-    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    for entry in (values := list(values)):
-        number = isinstance(entry, int | float) and not isinstance(entry, bool) and entry == kind(entry)
-        if not (number and ok(entry)):
-            raise ValueError(f"{name} must be {expected}, or a list of such, one per refined level; got {value!r}.")
-    if not values:
-        raise ValueError(f"{name} must be {expected}, or a list of such; got an empty list.")
-    return tuple(kind(entry) for entry in values)
-
-
-def _entry(values: tuple[Number, ...], level: int) -> Number:
-    """The value of a refined level (the first is level 1); the last goes on."""
-    return values[min(level, len(values)) - 1]
 
 
 def _teller(on_step: OnStep | None, level: int, levels: int, steps: int) -> Callable[..., None]:

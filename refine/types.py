@@ -185,9 +185,8 @@ def check_inputs(image: Tensor, mask: Tensor) -> None:
             "For files, arrays and PIL images use refine.inpaint."
         )
     if mask.ndim != 4 or mask.shape[1] != 1 or not mask.is_floating_point():
-        raise ValueError(
-            f"mask must be float (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. Take one channel."
-        )
+        advice = "Take one channel." if mask.is_floating_point() else "Convert it with mask.float()."
+        raise ValueError(f"mask must be float (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. {advice}")
     if image.shape[0] != mask.shape[0] or image.shape[2:] != mask.shape[2:]:
         raise ValueError(f"image and mask must have one size; got {tuple(image.shape)} and {tuple(mask.shape)}.")
     if not bool(((mask == 0) | (mask == 1)).all()):

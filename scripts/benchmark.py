@@ -29,11 +29,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 import refine
 from refine.adapters.base import FrontRear
+from refine.adapters.nested import named_tensors
 from refine.frozen import run
+from refine.layers import graph_bytes
 from refine.pyramid import make_level
 from refine.types import Features
 
@@ -101,20 +102,9 @@ class Rear:
         return {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": self._peak()}
 
     def _graph(self, prediction: Tensor) -> int:
-        """Bytes of the storages that the graph and the prediction hold, but for z and the weights."""
-        given = [*self.backbone.parameters(), *self.backbone.buffers(), *tree_leaves((self.z, self.features.context))]
-        ours = {tensor.untyped_storage().data_ptr() for tensor in given if isinstance(tensor, Tensor)}
-        seen, todo, held = set(), [prediction.grad_fn], [prediction]
-        while todo:
-            node = todo.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            todo += [previous for previous, _ in node.next_functions]
-            held += [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
-            held += [*getattr(node, "saved_tensors", ()), *getattr(node, "__dict__", {}).values()]
-        storages = [leaf.untyped_storage() for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
-        return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in ours}.values())
+        """Bytes that the graph and the prediction hold, but for z and the weights."""
+        given = [*self.backbone.parameters(), *self.backbone.buffers(), *self.z.values()]
+        return graph_bytes(prediction, [*given, *named_tensors(self.features.context).values()])
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

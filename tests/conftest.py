@@ -13,6 +13,14 @@ torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much o
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
+@pytest.fixture(scope="session", autouse=True)
+def empty_cache(tmp_path_factory):
+    """Weights that lie in the cache of whoever runs the tests change nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
     """A random LaMa small enough to refine in no time."""

@@ -142,6 +142,23 @@ def test_pil_images(tiny, mode):
     assert np.array_equal(got[..., colors:], expected[..., colors:])
 
 
+@pytest.mark.parametrize(("mode", "expected"), [("P", "RGB"), ("1", "L"), ("I;16", "I;16")])
+def test_pil_images_of_other_modes_come_back_as_from_a_file(tiny, mode, expected):
+    original = Image.fromarray(photo(channels=1, dtype=np.uint16)[..., 0] if mode == "I;16" else photo())
+    original = original if mode == "I;16" else original.convert(mode)
+    result = refine.inpaint(original, Image.fromarray(HOLE), *tiny)
+    assert result.mode == expected
+    assert_filled(np.asarray(result), np.asarray(original.convert(expected)))
+
+
+def test_a_transparent_color_of_a_palette_becomes_alpha(tiny):
+    original = Image.fromarray(photo()).convert("P")
+    original.info["transparency"] = 3
+    result = refine.inpaint(original, Image.fromarray(HOLE), *tiny)
+    assert result.mode == "RGBA" and "transparency" not in result.info
+    assert np.array_equal(np.asarray(result)[..., 3], np.asarray(original.convert("RGBA"))[..., 3])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [None, 1, 2, 3, 4])
 def test_arrays(tiny, channels, dtype):
@@ -210,10 +227,10 @@ def test_masks_of_any_kind_say_the_same(tiny, kind):
 
 
 def test_mask_options_apply_to_every_kind(tiny, image):
-    grey = np.where(HOLE, 100, 200).astype(np.uint8)
-    for mask in (grey, Image.fromarray(grey), torch.from_numpy(grey)):
+    gray = np.where(HOLE, 100, 200).astype(np.uint8)
+    for mask in (gray, Image.fromarray(gray), torch.from_numpy(gray)):
         assert_filled(refine.inpaint(photo(), mask, *tiny, "mask_invert=true"), photo())
-    result = refine.inpaint(image, torch.from_numpy(grey / 255), *tiny, "mask_invert=true", "mask_threshold=0.6")
+    result = refine.inpaint(image, torch.from_numpy(gray / 255), *tiny, "mask_invert=true", "mask_threshold=0.6")
     assert torch.equal(result[:, ~HOLE], image[:, ~HOLE])
     grown = refine.inpaint(photo(), HOLE, *tiny, "mask_dilate=3")
     assert (grown != photo()).any(axis=2).sum() > HOLE.sum()
@@ -273,7 +290,6 @@ def test_nothing_is_said_when_all_is_well(tiny):
         (np.zeros((40, 48, 5), np.uint8), ValueError, r"\(40, 48, 5\)"),
         (np.zeros(5, np.uint8), ValueError, r"\(5,\)"),
         (Image.new("CMYK", (48, 40)), ValueError, "got CMYK. Convert it first"),
-        (Image.new("P", (48, 40)), ValueError, "got P"),
         ([[1, 2]], TypeError, "got list"),
         (None, TypeError, "got NoneType"),
         ("no/such.png", UnreadableImage, "cannot read 'no/such.png': No such file"),
@@ -329,6 +345,26 @@ def test_outputs_without_sense_cost_no_time(tmp_path, tiny, monkeypatch, output,
     with pytest.raises(ValueError, match=message):
         refine.inpaint(file, HOLE, *tiny, f"output={tmp_path / output}")
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a_mask.png", "sub/../a.png"])
+def test_an_output_never_replaces_an_input(tmp_path, tiny, name):
+    file, mask = pair(tmp_path, "a"), tmp_path / "a_mask.png"
+    (tmp_path / "sub").mkdir()
+    before = file.read_bytes(), mask.read_bytes()
+    with pytest.raises(ValueError, match="would overwrite an input"):
+        refine.inpaint(file, mask, *tiny, f"output={tmp_path / name}")
+    assert (file.read_bytes(), mask.read_bytes()) == before
+
+
+def test_an_output_without_a_path_is_refused(tmp_path, tiny):
+    with pytest.raises(ValueError, match="only an image given as a path"):
+        refine.inpaint(photo(), HOLE, *tiny, f"output={tmp_path / 'a.png'}")
+
+
+def test_the_format_names_the_result(tmp_path, tiny):
+    result = refine.inpaint(pair(tmp_path, "a"), HOLE, *tiny, "format=tiff")
+    assert result == tmp_path / "a_inpainted.tiff" and Image.open(result).format == "TIFF"
 
 
 @pytest.mark.parametrize("override", ["mask_threshold=2", "mask_invert=no", "mask_dilate=-1"])

@@ -161,7 +161,7 @@ def test_16_bit_tiff_with_white_as_zero_is_inverted(tmp_path):
 @pytest.mark.parametrize(
     ("channels", "photometric", "planar", "extra"),
     [(2, 1, 1, [(338, [2])]), (3, 2, 2, []), (4, 2, 1, [(338, [1])]), (4, 5, 1, []), (1, 1, 1, [(339, [2])])],
-    ids=["grey+alpha", "separate planes", "premultiplied", "cmyk", "signed"],
+    ids=["gray+alpha", "separate planes", "premultiplied", "cmyk", "signed"],
 )
 def test_16_bit_tiff_that_decoders_get_wrong_is_refused(tmp_path, channels, photometric, planar, extra):
     (file := tmp_path / "odd.tif").write_bytes(tiff_16(random_planes(channels, np.uint16), photometric, planar, extra))
@@ -391,8 +391,8 @@ def test_tensor_is_exact_and_grey_is_repeated():
     tensor = to_tensor(picture_of(np.array([[[0, 51, 255]]], np.uint8)))
     assert (tensor.shape, tensor.dtype) == ((1, 3, 1, 1), torch.float32)
     assert tensor.flatten().tolist() == [0.0, np.float32(0.2), 1.0]
-    grey = to_tensor(picture_of(random_planes(1, np.uint16)))
-    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 0], grey[:, 2])
+    gray = to_tensor(picture_of(random_planes(1, np.uint16)))
+    assert torch.equal(gray[:, 0], gray[:, 1]) and torch.equal(gray[:, 0], gray[:, 2])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -517,11 +517,11 @@ def test_masks_from_files(tmp_path):
     strokes[4:9, 5:15] = 255
     expected = strokes[..., 3] > 0
     save(tmp_path / "strokes.png", strokes)
-    save(tmp_path / "grey.jpg", strokes[..., :1], "JPEG", quality=60)
+    save(tmp_path / "gray.jpg", strokes[..., :1], "JPEG", quality=60)
     save(tmp_path / "black.png", 255 - strokes[..., :3])
     (tmp_path / "deep.png").write_bytes(png_16(strokes[..., :1].astype(np.uint16) * 257))
     Image.fromarray(expected).save(tmp_path / "bits.png")
-    for name in ("strokes.png", "grey.jpg", "deep.png", "bits.png"):
+    for name in ("strokes.png", "gray.jpg", "deep.png", "bits.png"):
         mask = read_mask(tmp_path / name)
         assert mask.dtype == np.bool_
         np.testing.assert_array_equal(mask, expected, err_msg=name)

@@ -8,8 +8,9 @@ import refine
 PACKAGE = Path(refine.__file__).parent
 # A file may import what stands before it. Folders count as one room, in which order is free.
 ORDER = (
-    "types decode exif images encode pickles weights pyramid objective rules frozen precision adapters iterates "
-    "refiner config api masks metrics records jobs data module callbacks study report commands __main__"
+    "types decode exif images encode pickles weights fetch pyramid objective rules frozen "
+    "precision adapters iterates schedule footprint layers refiner config api masks metrics distances "
+    "lock records jobs data module callbacks log study report commands __main__ "
 ).split()
 
 

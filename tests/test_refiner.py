@@ -258,6 +258,23 @@ def test_works_whatever_the_caller_does_with_gradients(context):
     assert result.levels[1].losses[-1] < result.levels[1].losses[0]
 
 
+def test_autocast_of_the_caller_changes_nothing():
+    image, mask = scene()
+    refiner = make(Shift(), steps=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = refiner(image, mask)
+    assert torch.equal(result.image, refiner(image, mask).image)
+
+
+def test_half_images_are_refined_in_full_precision():
+    image, mask = scene()
+    image = image.half()
+    result = make(Shift(), steps=2)(image, mask.half())
+    assert result.image.dtype == torch.float16
+    assert torch.equal(result.image[mask.expand_as(image) == 0], image[mask.expand_as(image) == 0])
+    assert torch.equal(result.levels[1].losses, make(Shift(), steps=2)(image.float(), mask).levels[1].losses)
+
+
 def test_on_step_hears_every_evaluation():
     heard = []
     make(Shift(), steps=3)(*scene(128, 128), on_step=heard.append)
@@ -304,7 +321,7 @@ def test_off_is_the_plain_prediction():
         ({"lr": math.nan}, "refiner.lr"),
         ({"keep": "first"}, "refiner.keep"),
         ({"optimize": ["trunk"]}, "has no layer 'trunk'; it exposes: plane, other"),
-        ({"optimize": []}, "nothing to optimize"),
+        ({"optimize": []}, "given nothing to optimize; it exposes: plane, other"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, message):
@@ -319,9 +336,10 @@ def bad_inputs():
     yield "integers", (image * 255).to(torch.uint8), mask, r"uint8 \(1,3,64,64\)"
     yield "range", image * 255, mask, r"Divide by its full scale"
     yield "nan", image * math.nan, mask, "image must be RGB in"
+    yield "bool mask", image, mask.bool(), r"got bool .*Convert it with mask\.float"
     yield "mask channels", image, mask.expand(-1, 3, -1, -1), "mask must be"
     yield "mask range", image, mask * 255, "1 = hole and 0 = keep"
-    yield "grey mask", image, mask * 0.5, "threshold it"
+    yield "gray mask", image, mask * 0.5, "threshold it"
     yield "sizes", image, mask[..., :32], "one size"
     yield "batch", image.expand(2, -1, -1, -1), mask, "one size"
     yield "empty", image[..., :0], mask[..., :0], "image must be"

@@ -33,6 +33,7 @@ class FrontRear(nn.Module, ABC):
         minimum_side: And at least this long, px.
         native_size: Short side in px at which the pyramid starts.
         weights_hash: Hash of the weights, by which finished results are recognized.
+        name: As messages call it; that of its class if empty.
     """
 
     layers: tuple[str, ...]
@@ -40,6 +41,7 @@ class FrontRear(nn.Module, ABC):
     native_size: int
     minimum_side: int = 1
     weights_hash: str = ""
+    name: str = ""
 
     def freeze(self) -> None:
         """Put the network in eval mode and take its parameters out of differentiation."""
@@ -70,6 +72,16 @@ class FrontRear(nn.Module, ABC):
         under the rules of :mod:`refine.frozen`; a block must not overwrite its input. None: the rear as a whole.
         """
         return ()
+
+    def cuts_available(self) -> "Iterator[tuple[str, FrontRear]]":
+        """The places at which this network can be cut, for ``refine layers``.
+
+        Yields:
+            The place as one gives it to ``backbone.cut``, and this network, its weights shared, cut there alone; in
+            the order of the run. Where a subclass does not say: as it is cut now.
+        """
+        if self.layers:
+            yield "(as it is)", self
 
     @abstractmethod
     def front(self, level: Level) -> Features:
@@ -160,6 +172,6 @@ def needs_weights(name: str, files: str) -> str:
         files: That it takes.
     """
     return (
-        f"backbone '{name}' needs its weights: set backbone.weights=<{files}>, or backbone.weights=random to try the "
-        "machinery."
+        f"backbone '{name}' needs its weights: set backbone.weights=<{files}> (`refine fetch {name}` says where they "
+        "are), or backbone.weights=random to try the machinery."
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from refine.weights import UnusableWeights
 
 MAX_CHANNELS = 1024  # upstream's max_features
+ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "identity": nn.Identity}
 
 
 class Pair(NamedTuple):
@@ -215,7 +216,7 @@ def build(sizes: Sizes, activation: str = "sigmoid") -> nn.Sequential:
 
     Args:
         sizes: What to build.
-        activation: Of the output, ``sigmoid`` or ``tanh``.
+        activation: Of the output, one of :data:`ACTIVATIONS`.
 
     Returns:
         ``cat([image * (1 - mask), mask])`` ``(B, 4, h, w)`` -> prediction ``(B, 3, h, w)``.
@@ -225,8 +226,7 @@ def build(sizes: Sizes, activation: str = "sigmoid") -> nn.Sequential:
         channels = sizes.channels(depth - 1)
         up = nn.ConvTranspose2d(sizes.channels(depth), channels, 3, stride=2, padding=1, output_padding=1)
         layers += [up, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-    output = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh}[activation]()
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(sizes.width, 3, 7), output)
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(sizes.width, 3, 7), ACTIVATIONS[activation]())
 
 
 FFC_MARKER, REGULAR_MARKER = "model.1.ffc.convl2l.weight", "model.1.weight"

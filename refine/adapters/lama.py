@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from refine.adapters.base import needs_weights, random_weights
-from refine.adapters.ffc import FFC_MARKER, REGULAR_MARKER, Pair, Sizes, build, read_sizes
+from refine.adapters.ffc import ACTIVATIONS, FFC_MARKER, REGULAR_MARKER, Pair, Sizes, build, read_sizes
 from refine.adapters.fold import fold as fold_norms
 from refine.adapters.trunk import Trunk, checked_cuts
 from refine.types import Level
-from refine.weights import UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
+from refine.weights import Checkpoint, UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
 
 
 class LaMa(Trunk):
@@ -113,13 +113,26 @@ def _checked_multiple(multiple_of: int | None, stride: int) -> int:
     return multiple_of
 
 
+def _activation(checkpoint: Checkpoint) -> str:
+    """Of the output: as the configuration beside the weights says; all released networks have a sigmoid."""
+    if not checkpoint.config:
+        return "sigmoid"
+    given = checkpoint.config.get("add_out_act", True)
+    name = "tanh" if given is True else str(given or "identity")  # upstream's meaning of these
+    if name not in ACTIVATIONS:
+        raise UnusableWeights(
+            f"{checkpoint.source}: generator.add_out_act={given} in its config.yaml; expected one of "
+            f"{', '.join(ACTIVATIONS)}."
+        )
+    return name
+
+
 def _load(weights: str | PathLike[str]) -> tuple[Sizes, nn.Sequential]:
     checkpoint = read_checkpoint(weights)
     state = submodule(checkpoint, FFC_MARKER, REGULAR_MARKER)
     sizes = read_sizes(state)
-    activation = checkpoint.config.get("add_out_act", "sigmoid")
     with torch.device("meta"):  # no time spent on initial values that the file replaces
-        model = build(sizes, "sigmoid" if activation is True else str(activation))
+        model = build(sizes, _activation(checkpoint))
     model = model.to_empty(device="cpu")
     load_strictly(model, {key.removeprefix("model."): value for key, value in state.items()}, checkpoint.source)
     return sizes, model

@@ -7,7 +7,8 @@ The cut lies behind the block of a resolution. What crosses it: ``features``, th
 the encoder's features of the finer blocks.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from os import PathLike
 
 import torch
@@ -60,6 +61,13 @@ class MIGAN(FrontRear):
         self.minimum_side = self.sizes.resolutions[-1]  # it has only ever seen its coarsest features 4x4 px large
         self.multiple_of = self.minimum_side // COARSEST
         self.freeze()
+
+    def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
+        """See :class:`FrontRear`."""
+        for r in self.sizes.resolutions[:-1]:
+            opened = copy.copy(self)
+            opened.cuts, opened.layers = (r,), ("features", "rgb")
+            yield str(r), opened
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

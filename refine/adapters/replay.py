@@ -13,6 +13,7 @@ How it works is said in :mod:`refine.adapters.recording`. Of several cuts the fi
 tensors as ``z``, each further one an offset to its own, zero at the start: z_k = f(z_(k-1)) + d_k.
 """
 
+import copy
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from refine.adapters.base import FrontRear, random_weights
 from refine.adapters.interface import Interface
 from refine.adapters.memo import Memo, Place, random_state, seed_random, set_random_state
+from refine.adapters.places import fired
 from refine.adapters.recording import NeverReached, Recorder, Replayer
 from refine.pyramid import padded_side
 from refine.types import Features, Level
@@ -91,6 +93,18 @@ class Replay(FrontRear):
         self.places = self._checked_places([cut] if isinstance(cut, str | int) else cut or [])
         self.layers = ()
         self._try()
+
+    def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
+        """See :class:`FrontRear`. Calls at which the trial fails are left out."""
+        probe = self._probe(0)
+        for place in fired(self.network, lambda: self.whole(probe)):
+            opened = copy.copy(self)
+            opened.places, opened.layers = (place,), ()
+            try:
+                opened._try()
+            except (ValueError, RuntimeError):
+                continue
+            yield str(place), opened
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

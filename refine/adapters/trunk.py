@@ -4,8 +4,9 @@ Of several cuts the first gives its tensors as ``z``, each further one an offset
 z_k = f(z_(k-1)) + d_k. With one cut the tensors have the names of :meth:`Trunk.parts`, with several ``<name>.<cut>``.
 """
 
+import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ class Trunk(FrontRear):
     Attributes:
         cuts: The network is opened before these blocks, in rising order.
         first_block: Index of block 0 in :attr:`sequence`.
+        sizes: With ``blocks``, their number.
     """
 
     cuts: tuple[int, ...]
     first_block: int
+    sizes: Any
 
     @property
     @abstractmethod
@@ -46,6 +49,16 @@ class Trunk(FrontRear):
     def join(self, parts: Mapping[str, Tensor]) -> Any:
         """The inverse of :meth:`parts`."""
         return parts["features"]
+
+    def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
+        """See :class:`FrontRear`."""
+        several = len(self.cuts) > 1
+        parts = dict.fromkeys(name.rpartition(".")[0] if several else name for name in self.layers)
+        for cut in range(self.sizes.blocks + 1):
+            opened = copy.copy(self)
+            opened.cuts = (cut,)
+            opened.layers = opened._layers(*parts)
+            yield str(cut), opened
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

@@ -8,7 +8,6 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 """
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch import distributed
 from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
@@ -31,12 +31,12 @@ from refine.config import ConfigError, build, compose, mask_options, truth
 from refine.data import Jobs, MaskOptions
 from refine.images import SUFFIXES
 from refine.jobs import Job, find_jobs, same
+from refine.log import log, logged
 from refine.module import InpaintingModule
 from refine.records import Failure, Records, hash_files
 from refine.refiner import Refiner
 
 FORMATS = ("png", "jpg", "webp", "tiff", "bmp")
-log = logging.getLogger("refine")
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -62,16 +62,25 @@ def run(overrides: Sequence[str]) -> int:
     records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
     todo = _unfinished(jobs, records, config)
     _open(records)
-    records.failures += failures
-    with _logging(records):
+    with logged(records.folder / "log.txt"):
         for warning in told:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        log.info("refine predict: %d jobs", len(jobs))
         records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        callbacks = [ResultWriter(records, config.format), ProgressBar(len(todo))]
-        trainer = _trainer(config, refiner.backbone.device, callbacks)
+        trainer = _trainer(config, refiner.backbone.device)
+        records.rank = trainer.global_rank
+        if not records.rank:
+            log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
+        share = todo[trainer.global_rank :: trainer.world_size]
+        trainer.callbacks += [ResultWriter(records, config.format), ProgressBar(len(share))]  # type: ignore[attr-defined]
         start = time.perf_counter()
-        stopped = _predict(trainer, refiner, Jobs(todo, MaskOptions(*mask_options(config)), config.format))
+        stopped = 0
+        if todo:
+            stopped = _predict(trainer, refiner, Jobs(share, MaskOptions(*mask_options(config)), config.format))
+        if not stopped:
+            _gather(records)
+        if records.rank:
+            return stopped
+        records.failures = [*failures, *records.failures]
         return _report(records, config, jobs, todo, time.perf_counter() - start, stopped)
 
 
@@ -163,14 +172,14 @@ def _hash_inputs(job: Job) -> str:
         return "unreadable"  # the job will fail with a better message; an old result is not taken for its own
 
 
-def _trainer(config: DictConfig, device: torch.device, callbacks: Sequence[L.Callback]) -> L.Trainer:
+def _trainer(config: DictConfig, device: torch.device) -> L.Trainer:
     """The trainer, on the device the refiner was placed on unless one is asked for."""
     if config.trainer.accelerator == "auto":
         config.trainer.accelerator = {"cuda": "gpu"}.get(device.type, device.type)
     if device.index is not None:
         config.trainer.devices = [device.index]
     try:
-        trainer: L.Trainer = build(config.trainer, callbacks=list(callbacks))
+        trainer: L.Trainer = build(config.trainer)
     except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from None
     return trainer
@@ -178,8 +187,6 @@ def _trainer(config: DictConfig, device: torch.device, callbacks: Sequence[L.Cal
 
 def _predict(trainer: L.Trainer, refiner: Refiner, jobs: Jobs) -> int:
     """Run what is to do; the exit status of what stopped it, or 0."""
-    if not jobs:
-        return 0
     try:
         with _stoppable():
             loader = DataLoader(jobs, batch_size=None)
@@ -189,6 +196,16 @@ def _predict(trainer: L.Trainer, refiner: Refiner, jobs: Jobs) -> int:
     except SystemExit as stop:  # Lightning's own way out of Ctrl-C has status 1
         return 143 if stop.code == 143 else 130
     return 0
+
+
+def _gather(records: Records) -> None:
+    """Tell all processes what each of them did."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    told: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(told, (records.finished, records.failures))
+    records.finished = [name for finished, _ in told for name in finished]
+    records.failures = [failure for _, failures in told for failure in failures]
 
 
 @contextlib.contextmanager
@@ -210,14 +227,14 @@ def _report(
     records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, stopped: int
 ) -> int:
     """Compare what should be there with what is, and say so."""
-    names = [f"{job.key}.{config.format}" for job in jobs]
+    done = set(records.finished) | {f"{job.key}.{config.format}" for job in set(jobs) - set(todo)}
+    names = {job.key: f"{job.key}.{config.format}" for job in jobs}
     failed = {failure.key for failure in records.failures}
-    missing = [job.key for job in jobs if not os.path.isfile(records.output / f"{job.key}.{config.format}")]
-    unexplained = [key for key in missing if key not in failed]
+    left = [key for key, name in names.items() if name not in done and key not in failed]
     if not stopped:
-        for key in unexplained:
+        for key in left:
             records.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
-    records.close(names)
+    records.close(name for name in names.values() if name in done)
     for failure in records.failures:
         log.error("failed: %s: %s", failure.key, failure.reason)
         if failure.detail:
@@ -226,43 +243,8 @@ def _report(
     skipped = len(jobs) - len(todo)
     summary += f", {skipped} already there" if skipped else ""
     summary += f", {len(records.failures)} failed" if records.failures else ""
-    summary += f", {len(unexplained)} left; run the same command to continue" if stopped else ""
+    summary += f", {len(left)} left; run the same command to continue" if stopped else ""
     log.info("%s in %.1f s -> %s", summary, seconds, records.output)
     if stopped:
         return stopped
-    return 1 if records.failures or missing else 0
-
-
-class _Terminal(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is ``sys.stderr`` at the moment: while the progress bar is drawn, to lines above it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-@contextlib.contextmanager
-def _logging(records: Records) -> Iterator[None]:
-    """Everything into ``log.txt``; to the terminal what a user needs, warnings once."""
-    file = logging.FileHandler(records.folder / "log.txt", encoding="utf-8", errors="backslashreplace")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal = _Terminal()
-    terminal.setLevel(logging.INFO)
-    quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *quiet)]
-    log.handlers, log.propagate = [file, terminal], False
-    log.setLevel(logging.DEBUG)
-    for logger in quiet:
-        logger.handlers, logger.propagate = [file], False
-    show = warnings.showwarning
-    # Our own warnings are for the user; those of libraries (deprecations and the like) for the log.
-    levels = {UserWarning: logging.WARNING}
-    warnings.showwarning = lambda text, kind, *_, **__: log.log(levels.get(kind, logging.DEBUG), "%s", text)
-    try:
-        yield
-    finally:
-        warnings.showwarning = show
-        for logger, handlers, propagate, level in before:
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
-        file.close()
+    return int(bool(records.failures))

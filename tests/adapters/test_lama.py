@@ -213,6 +213,23 @@ def test_activation_comes_from_the_config_beside_the_weights(tmp_path):
     assert isinstance(LaMa(tmp_path).model[-1], torch.nn.Tanh)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("", torch.nn.Tanh), (", add_out_act: true", torch.nn.Tanh), (", add_out_act: false", torch.nn.Identity)],
+)
+def test_the_configs_defaults_are_upstreams(tmp_path, line, kind):
+    torch.save(state_of(SIZES[3]), tmp_path / "weights.ckpt")
+    (tmp_path / "config.yaml").write_text(f"generator: {{kind: pix2pixhd_global{line}}}\n")
+    assert isinstance(LaMa(tmp_path / "weights.ckpt").model[-1], kind)
+
+
+def test_an_activation_that_is_not_known_is_an_error(tmp_path):
+    torch.save(state_of(SIZES[3]), tmp_path / "weights.ckpt")
+    (tmp_path / "config.yaml").write_text("generator: {kind: pix2pixhd_global, add_out_act: swish}\n")
+    with pytest.raises(UnusableWeights, match="add_out_act=swish"):
+        LaMa(tmp_path / "weights.ckpt")
+
+
 def test_missing_and_unexpected_keys_are_named(tmp_path):
     state = state_of(SIZES[0])
     state["model.3.ffc.surprise"] = torch.zeros(1)
