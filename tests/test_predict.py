@@ -361,18 +361,23 @@ def test_two_runs_of_other_settings_exclude_each_other(tmp_path, predict):
     assert predict().status == 0
 
 
-def test_a_kill_between_the_row_and_its_file_forgets_nothing(tmp_path, predict, monkeypatch):
-    pair(tmp_path / "in", "a")
-    assert predict().status == 0
-    before = stamps(tmp_path / "out")
+def no_room_for(name, monkeypatch):
+    """The disk is full whenever this result is to be written."""
     replace = os.replace
 
     def refuse(source, target):
-        if str(target).endswith("a.png"):
+        if str(target).endswith(name):
             raise OSError(28, "No space left on device")
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
+
+
+def test_a_kill_between_the_row_and_its_file_forgets_nothing(tmp_path, predict, monkeypatch):
+    pair(tmp_path / "in", "a")
+    assert predict().status == 0
+    before = stamps(tmp_path / "out")
+    no_room_for("a.png", monkeypatch)
     assert predict("preset=off", "refiner.steps=0", "overwrite=true").status == 1
     monkeypatch.undo()
     assert table(tmp_path / "out" / ".refine" / "rows.csv") == []  # its row tells of a file that is not there
@@ -698,14 +703,7 @@ def test_a_folder_in_the_way_of_one_result(tmp_path, predict):
 def test_a_full_disk_is_told_per_image(tmp_path, predict, monkeypatch):
     for stem in ("a", "b"):
         pair(tmp_path / "in", stem)
-    replace = os.replace
-
-    def refuse(source, target):
-        if str(target).endswith("a.png"):
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    no_room_for("a.png", monkeypatch)
     assert predict().status == 1
     assert results(tmp_path / "out") == ["b.png"] and "No space left" in failures(tmp_path / "out")["a"]
     monkeypatch.undo()
