@@ -106,12 +106,12 @@ def test_cached_and_fetchable(cache, tmp_path):
 @pytest.mark.parametrize("wrong", ["jsn=true", "json=maybe", "backbone=[", "config_dir=/not/there"])
 def test_what_makes_no_sense(wrong):
     outcome = refine("backbones", wrong)
-    assert outcome.status == 2 or "error" in outcome.out
-    assert wrong.partition("=")[0] in outcome.err or wrong.startswith("backbone")
+    assert outcome.status == 2
+    assert wrong.partition("=")[0] in outcome.err
 
 
 @pytest.mark.parametrize("base", ["", "relative"])
-def test_the_cache_folder_without_a_usable_setting(base, monkeypatch):
+def test_the_cache_folder_without_a_usable_setting(base, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", base)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert str(cache_folder()) == "/home/somebody/.cache/refine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "refine"

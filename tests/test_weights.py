@@ -19,7 +19,7 @@ from refine.weights import Checkpoint, UnusableWeights, hash_state, load_strictl
 
 FIXTURES = Path(__file__).parents[2] / "shared" / "fixtures"
 MARKER = "model.1.ffc.convl2l.weight"
-needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the reference vectors are not here")
+needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the reference vectors of the original code")
 
 CONFIG = """
 data: {size: 256, out: "${env:NO_SUCH_VARIABLE}", broken: "${canary:}"}

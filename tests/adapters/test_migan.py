@@ -17,7 +17,7 @@ from refine.types import Features
 from refine.weights import UnusableWeights
 
 SHARED = Path(__file__).parents[3] / "shared"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no reference vectors beside the repository")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the reference vectors of the original code")
 FOLDER = SHARED / "fixtures" / "migan"
 SMALL = Sizes(channels=(12, 8, 6, 4))
 
