@@ -7,6 +7,7 @@ generator; widths and depth are read from the weights.
 One tensor crosses each boundary between blocks: ``features``, at a quarter of the resolution.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refine.adapters.base import needs_weights, random_weights
+from refine.adapters.base import sized_network
 from refine.adapters.trunk import Trunk, checked_cuts
 from refine.types import Level
 from refine.weights import UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
@@ -132,13 +133,9 @@ class AOTGAN(Trunk):
         name: str = "aot_gan",
     ) -> None:
         super().__init__()
-        if weights is None:
-            raise UnusableWeights(needs_weights(name, "the official state dict, .pt"))
-        if str(weights) == "random":
-            self.sizes = sizes or Sizes()
-            self.network = random_weights(lambda: Generator(self.sizes), seed, name)
-        else:
-            self.sizes, self.network = _load(weights, rates)
+        read = functools.partial(_load, rates=rates)
+        files = "the official state dict, .pt"
+        self.sizes, self.network = sized_network(weights, read, Generator, sizes or Sizes(), seed, name, files)
         self.weights_hash = hash_state(self.network.state_dict())
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.layers = self._layers("features")

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from os import PathLike
 from typing import TypeVar
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 
 from refine.pyramid import make_level
 from refine.types import Features, Level, Sample
+from refine.weights import UnusableWeights
 
 Network = TypeVar("Network", bound=nn.Module)
+Sizes = TypeVar("Sizes")
 
 
 class FrontRear(nn.Module, ABC):
@@ -164,14 +167,34 @@ def random_weights(build: Callable[[], Network], seed: int, name: str) -> Networ
         return build()
 
 
-def needs_weights(name: str, files: str) -> str:
-    """What to say to a user who gave none.
+def sized_network(
+    weights: str | PathLike[str] | None,
+    read: Callable[[str | PathLike[str]], tuple[Sizes, Network]],
+    build: Callable[[Sizes], Network],
+    sizes: Sizes,
+    seed: int,
+    name: str,
+    files: str,
+) -> tuple[Sizes, Network]:
+    """The network of what a user gives as weights, and its sizes.
 
     Args:
+        weights: A file, ``random``, or None.
+        read: Makes sizes and network of a file.
+        build: Makes a network of sizes, for random weights.
+        sizes: Of a network with random weights.
+        seed: Of random weights.
         name: Of the backbone.
-        files: That it takes.
+        files: That it takes, for the message to a user who gave none.
+
+    Raises:
+        UnusableWeights: If there are no weights; and as ``read``.
     """
-    return (
-        f"backbone '{name}' needs its weights: set backbone.weights=<{files}> (`refine fetch {name}` says where they "
-        "are), or backbone.weights=random to try the machinery."
-    )
+    if weights is None:
+        raise UnusableWeights(
+            f"backbone '{name}' needs its weights: set backbone.weights=<{files}> (`refine fetch {name}` says where "
+            "they are), or backbone.weights=random to try the machinery."
+        )
+    if str(weights) == "random":
+        return sizes, random_weights(lambda: build(sizes), seed, name)
+    return read(weights)

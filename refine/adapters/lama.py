@@ -13,7 +13,7 @@ from os import PathLike
 import torch
 from torch import Tensor, nn
 
-from refine.adapters.base import needs_weights, random_weights
+from refine.adapters.base import sized_network
 from refine.adapters.ffc import ACTIVATIONS, FFC_MARKER, REGULAR_MARKER, Pair, Sizes, build, read_sizes
 from refine.adapters.fold import fold as fold_norms
 from refine.adapters.trunk import Trunk, checked_cuts
@@ -53,15 +53,8 @@ class LaMa(Trunk):
         fold: bool = False,
     ) -> None:
         super().__init__()
-        if weights is None:
-            raise UnusableWeights(
-                needs_weights(name, "official folder, its zip, a state dict, or the TorchScript big-lama.pt")
-            )
-        if str(weights) == "random":
-            self.sizes = sizes or Sizes()
-            self.model = random_weights(lambda: build(self.sizes), seed, name)
-        else:
-            self.sizes, self.model = _load(weights)
+        files = "official folder, its zip, a state dict, or the TorchScript big-lama.pt"
+        self.sizes, self.model = sized_network(weights, _load, build, sizes or Sizes(), seed, name, files)
         self.weights_hash = hash_state(_values(self.model))
         if fold:
             fold_norms(self.model)

@@ -14,10 +14,10 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from refine.adapters.base import FrontRear, needs_weights, random_weights
+from refine.adapters.base import FrontRear, sized_network
 from refine.adapters.migan_network import COARSEST, Generator, Sizes, read_sizes
 from refine.types import Features, Level
-from refine.weights import UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
+from refine.weights import hash_state, load_strictly, read_checkpoint, submodule
 
 
 class MIGAN(FrontRear):
@@ -47,13 +47,8 @@ class MIGAN(FrontRear):
         name: str = "migan",
     ) -> None:
         super().__init__()
-        if weights is None:
-            raise UnusableWeights(needs_weights(name, "the official state dict, .pt"))
-        if str(weights) == "random":
-            self.sizes = sizes or Sizes()
-            self.network = random_weights(lambda: Generator(self.sizes), seed, name)
-        else:
-            self.sizes, self.network = _load(weights)
+        files = "the official state dict, .pt"
+        self.sizes, self.network = sized_network(weights, _load, Generator, sizes or Sizes(), seed, name, files)
         self.weights_hash = hash_state(self.network.state_dict())
         self.cuts = _checked_cuts(cut, self.sizes.resolutions)
         self.layers = tuple(self._name(part, r) for r in self.cuts for part in ("features", "rgb"))

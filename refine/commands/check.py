@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine.adapters.contract import Finding, check
-from refine.api import checked_device, make_backbone
+from refine.api import make_backbone
 from refine.config import compose
+from refine.devices import checked_device
 
 
 def run(overrides: Sequence[str]) -> int:

@@ -26,8 +26,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from refine.api import checked_device, make_backbone
+from refine.api import make_backbone
 from refine.config import ConfigError, compose, truth
+from refine.devices import checked_device
 from refine.images import write_atomic
 from refine.layers import Cut, survey
 

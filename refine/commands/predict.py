@@ -29,14 +29,13 @@ from refine.api import make_refiner
 from refine.callbacks import ProgressBar, ResultWriter
 from refine.config import ConfigError, build, compose, mask_options, truth
 from refine.data import Jobs, MaskOptions
+from refine.decode import FORMATS
 from refine.images import SUFFIXES
 from refine.jobs import Job, find_jobs, same
 from refine.log import log, logged
 from refine.module import InpaintingModule
 from refine.records import Failure, Records, hash_files
 from refine.refiner import Refiner
-
-FORMATS = ("png", "jpg", "webp", "tiff", "bmp")
 
 
 def run(overrides: Sequence[str]) -> int:
