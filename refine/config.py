@@ -25,7 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-PATHS = ("input", "output", "mask", "masks", "backbone.weights", "cache", "plot")
+from refine.masks import KINDS, Suite
+
+PATHS = frozenset("input output mask masks truth data.table inception_weights backbone.weights cache plot".split())
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
@@ -118,6 +120,23 @@ def mask_options(config: DictConfig) -> tuple[float, bool, int]:
     return threshold, truth(config, "mask_invert"), dilate
 
 
+def mask_suite(config: DictConfig) -> Suite | None:
+    """The suite that ``masks=thin|medium|thick`` asks for; None for files.
+
+    Raises:
+        ConfigError: If settings of mask files, or others that a suite leaves no room for, come with it.
+    """
+    if config.masks not in KINDS:
+        return None
+    if config.mask is not None:
+        raise ConfigError(f"mask= and masks={config.masks} exclude each other; give one of them.")
+    if config.mask_invert or config.mask_dilate:
+        raise ConfigError(
+            f"masks={config.masks} draws masks; mask_invert and mask_dilate are for files, leave them out."
+        )
+    return Suite(config.masks, config.mask_seed, config.mask_area)
+
+
 def truth(config: DictConfig, key: str) -> bool:
     """A setting that is true or false; Hydra reads ``no`` as a text, which would count as true.
 
@@ -135,11 +154,18 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[s
         key, equals, value = override.partition("=")
         if key == "config_dir" and equals:
             config_dir = value
+        elif key == "data" and equals and _is_photos(value):
+            paths["input"] = value
         elif key in PATHS and equals:
             paths[key] = value
         else:
             others.append(override)
     return paths, config_dir, others
+
+
+def _is_photos(value: str) -> bool:
+    """Whether ``data=`` names photos rather than one of the group's files."""
+    return not (CONFIGS / "data" / f"{value}.yaml").exists() and Path(_unquoted(value)).expanduser().exists()
 
 
 def _compose(command: str, overrides: list[str]) -> DictConfig:

@@ -4,14 +4,18 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from refine.encode import check_format
+from refine.evalset import square
 from refine.images import Picture, mask_to_tensor, read_mask, read_picture, to_tensor
 from refine.jobs import Job
-from refine.records import Failure, hash_files
+from refine.masks import Suite
+from refine.records import Failure
 from refine.types import Sample
 
 
@@ -46,12 +50,14 @@ class Jobs(Dataset[Sample | Failure]):
         jobs: What to do.
         options: How masks are read.
         format: Of the results, so that a picture it cannot hold fails before time is spent on it.
+        side: If given, images are resized and cropped to a square of this side (px) before a mask is drawn.
     """
 
-    def __init__(self, jobs: Sequence[Job], options: MaskOptions, format: str) -> None:
+    def __init__(self, jobs: Sequence[Job], options: MaskOptions, format: str, side: int | None = None) -> None:
         self.jobs = jobs
         self.options = options
         self.format = format
+        self.side = side
         self._told: set[bool] = set()
 
     def __len__(self) -> int:
@@ -69,8 +75,8 @@ class Jobs(Dataset[Sample | Failure]):
             return Failure(job.key, f"cannot be read ({type(error).__name__}: {error})", traceback.format_exc())
 
     def _read(self, job: Job) -> Sample:
-        picture = read_picture(job.image)
-        hole = read_mask(job.mask, self.options.threshold, self.options.invert, self.options.dilate)
+        picture = self._picture(job.image)
+        hole = self._hole(job, picture.size)
         if hole.shape != picture.size:
             (height, width), (mask_height, mask_width) = picture.size, hole.shape
             raise ValueError(
@@ -79,8 +85,29 @@ class Jobs(Dataset[Sample | Failure]):
             )
         check_format(picture, self.format)
         self._warn_if_constant(hole, job)
-        source = Source(job, picture, hash_files(job.image, job.mask))
-        return Sample(job.key, to_tensor(picture), mask_to_tensor(hole), source)
+        image = to_tensor(picture)
+        truth = image if job.truth == job.image else self._truth(job, picture.size)
+        return Sample(job.key, image, mask_to_tensor(hole), Source(job, picture, job.hash()), truth)
+
+    def _picture(self, path: Path) -> Picture:
+        picture = read_picture(path)
+        return picture if self.side is None else square(picture, self.side)
+
+    def _hole(self, job: Job, size: tuple[int, int]) -> np.ndarray:
+        if isinstance(job.mask, Suite):
+            return job.mask(job.key, size)
+        return read_mask(job.mask, self.options.threshold, self.options.invert, self.options.dilate)
+
+    def _truth(self, job: Job, size: tuple[int, int]) -> Tensor | None:
+        if job.truth is None:
+            return None
+        truth = self._picture(job.truth)
+        if truth.size != size:
+            raise ValueError(
+                f"truth {job.truth} is {truth.size[1]}x{truth.size[0]}, but image {job.image} is {size[1]}x{size[0]}; "
+                "images are never resized to fit: make them the same size."
+            )
+        return to_tensor(truth)
 
     def _warn_if_constant(self, hole: np.ndarray, job: Job) -> None:
         full = bool(hole.all())

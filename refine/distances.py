@@ -1,13 +1,21 @@
 """Scores of sets of images: Frechet distance, and the learned ones behind the extra ``[metrics]``."""
 
 import importlib.util
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torchmetrics
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from refine.weights import hash_state
+
 AREA_BINS = tuple(f"{low}-{low + 10}%" for low in range(0, 100, 10))
+PAIRWISE = ("lpips",)  # scores of an image
+SETWISE = ("fid", "kid")  # scores of a set of images
+KID_SUBSET = 50  # images per subset; the usual 1000 need as many images
 EXTRA = "pip install refine-inpainting[metrics]"
 
 
@@ -103,6 +111,61 @@ def lpips(net: str = "vgg") -> Metric:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     return LearnedPerceptualImagePatchSimilarity(net, reduction="none", normalize=True)  # type: ignore[arg-type]
+
+
+def learned_scores(names: Iterable[str]) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Scores of single images by learned networks: image and truth ``(1, 3, H, W)`` -> ``(1,)``.
+
+    Args:
+        names: Out of :data:`PAIRWISE`.
+
+    Raises:
+        ModuleNotFoundError: As :func:`lpips`.
+    """
+    scores: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+    if "lpips" in names:
+        metric = lpips()
+        scores["lpips_vgg_image_torchmetrics"] = lambda image, truth: metric(image, truth).flatten()
+    return scores
+
+
+def set_scores(
+    names: Sequence[str], pairs: Callable[[], Iterable[tuple[Tensor, Tensor]]], weights: str | Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Distances between the set of results and the set of truths.
+
+    Args:
+        names: Out of :data:`SETWISE`.
+        pairs: Gives result and truth of each image, ``(1, 3, H, W)`` in [0, 1].
+        weights: File of Inception's weights for ``fid``; None downloads them.
+
+    Returns:
+        By name: ``value`` (of ``kid`` also ``spread``), ``n``, and what it was computed with.
+
+    Raises:
+        ModuleNotFoundError: As :func:`fid`.
+    """
+    metrics = {name: fid(weights=weights) if name == "fid" else kid(subset_size=KID_SUBSET) for name in names}
+    count = 0
+    for image, truth in pairs():
+        count += 1
+        for metric in metrics.values():
+            metric.update(image, real=False)
+            metric.update(truth, real=True)
+    return {name: _computed(metric) | {"n": count} for name, metric in metrics.items()}
+
+
+def _computed(metric: Metric) -> dict[str, Any]:
+    computed = metric.compute()
+    value, *spread = computed if isinstance(computed, tuple) else (computed,)
+    return {
+        "value": value.item(),
+        **({"spread": spread[0].item()} if spread else {}),
+        "implementation": f"torchmetrics {torchmetrics.__version__}",
+        "network": "Inception v3 of torch-fidelity",
+        "resize": "299x299, torch-fidelity's",
+        "weights_sha256": hash_state(metric.inception.state_dict()),  # type: ignore[union-attr]
+    }
 
 
 def _require(module: str, what: str) -> None:

@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from csv import DictReader
 from csv import Error as CsvError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from refine.images import SUFFIXES
-from refine.records import FOLDER, Failure
+from refine.masks import Suite
+from refine.records import FOLDER, Failure, hash_files, hash_settings
 
 _MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
 
@@ -22,24 +23,47 @@ class Job:
     Attributes:
         key: Name of the result without suffix, relative to the output folder, with ``/``; unique within a run.
         image: File.
-        mask: File.
+        mask: File, or the suite that draws it.
+        truth: File of what the hole really holds; the image itself where the hole was drawn into a whole photo.
     """
 
     key: str
     image: Path
-    mask: Path
+    mask: Path | Suite
+    truth: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files it reads, each once."""
+        mask = () if isinstance(self.mask, Suite) else (self.mask,)
+        truth = () if self.truth is None or self.truth == self.image else (self.truth,)
+        return (self.image, *mask, *truth)
+
+    def hash(self) -> str:
+        """SHA-256 (hex) of all it is made from.
+
+        Raises:
+            OSError: If a file cannot be read.
+        """
+        files = hash_files(*self.files)
+        drawn = isinstance(self.mask, Suite)
+        return hash_settings({"files": files, "mask": str(self.mask), "key": self.key}) if drawn else files
 
 
-def find_jobs(input: str, mask: str | None, masks: str | None, output: str) -> tuple[list[Job], list[Failure]]:
+def find_jobs(
+    input: str, mask: str | None, masks: str | Suite | None, output: str, truth: str | None = None
+) -> tuple[list[Job], list[Failure]]:
     """List what there is to do.
 
     Args:
         input: An image, a folder (searched through all its folders), or a CSV manifest with the columns ``image``,
             ``mask`` and possibly ``name``.
         mask: Mask of the one image, or one for every image of a folder.
-        masks: Folder of masks with the images' stems; without it masks lie beside the images as ``x_mask.png``,
-            ``x_mask001.png`` ...
+        masks: Folder of masks with the images' stems, or a suite that draws one for each image; without it masks lie
+            beside the images as ``x_mask.png``, ``x_mask001.png`` ...
         output: Folder of the results; what lies in it is no input.
+        truth: ``input`` if the images themselves are what the holes hold, or a folder of such images under their
+            names (a manifest has a column ``truth`` instead); None where nobody knows.
 
     Returns:
         The jobs, sorted by key, and inputs for which no job can be made.
@@ -56,14 +80,32 @@ def find_jobs(input: str, mask: str | None, masks: str | None, output: str) -> t
     if source.is_dir():
         jobs, failures = _from_folder(source, mask, masks, Path(output))
     elif source.suffix.lower() == ".csv":
-        _refuse("a CSV manifest", mask=mask, masks=masks)
-        jobs, failures = _from_manifest(source)
+        _refuse("a CSV manifest", mask=mask, masks=None if isinstance(masks, Suite) else masks)
+        jobs, failures = _from_manifest(source, masks if isinstance(masks, Suite) else None)
     else:
         jobs, failures = _from_image(source, mask, masks)
     if not jobs and not failures:
         raise ValueError(f"input={input}: no image found; looked for {' '.join(sorted(SUFFIXES))}.")
     _check_unique(jobs)
+    jobs = [_with_truth(job, source, truth) for job in jobs]
     return sorted(jobs, key=lambda job: job.key), failures
+
+
+def _with_truth(job: Job, source: Path, truth: str | None) -> Job:
+    """The job with its truth; where that is not there, reading the job will say so."""
+    if truth is None or job.truth is not None:
+        return job
+    if truth == "input":
+        return replace(job, truth=job.image)
+    root = Path(truth).expanduser()
+    if root.is_file():
+        return replace(job, truth=root)
+    if not root.is_dir():
+        raise ValueError(f"truth={truth}: no such folder; give a folder of images with the inputs' names, or 'input'.")
+    inside = source.is_dir() and job.image.is_relative_to(source)
+    expected = root / (job.image.relative_to(source) if inside else job.image.name)
+    found = [file for file in _files(expected.parent) if file.stem == expected.stem]
+    return replace(job, truth=found[0] if found else expected)
 
 
 def _refuse(what: str, **settings: str | None) -> None:
@@ -83,7 +125,9 @@ def _check_unique(jobs: Sequence[Job]) -> None:
         )
 
 
-def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[Job], list[Failure]]:
+def _from_image(image: Path, mask: str | None, masks: str | Suite | None) -> tuple[list[Job], list[Failure]]:
+    if isinstance(masks, Suite):
+        return [Job(image.stem, image, masks)], []
     if mask is not None:
         return [Job(image.stem, image, Path(mask).expanduser())], []
     folder = image.parent if masks is None else _mask_folder(masks, image.parent)
@@ -93,7 +137,11 @@ def _from_image(image: Path, mask: str | None, masks: str | None) -> tuple[list[
     return _jobs(image, found, PurePosixPath()), []
 
 
-def _from_folder(root: Path, mask: str | None, masks: str | None, output: Path) -> tuple[list[Job], list[Failure]]:
+def _from_folder(
+    root: Path, mask: str | None, masks: str | Suite | None, output: Path
+) -> tuple[list[Job], list[Failure]]:
+    if isinstance(masks, Suite):
+        return _from_photos(root, masks, output)
     folder = None if masks is None else _mask_folder(masks, root)
     jobs: list[Job] = []
     failures: list[Failure] = []
@@ -120,6 +168,19 @@ def _from_folder(root: Path, mask: str | None, masks: str | None, output: Path) 
     return jobs, failures
 
 
+def _from_photos(root: Path, suite: Suite, output: Path) -> tuple[list[Job], list[Failure]]:
+    """Every image of a folder with a drawn mask; masks that lie beside their images are no images."""
+    failures: list[Failure] = []
+    files = list(_walk(root, [output], failures))
+    images = {file.with_suffix("") for file in files}
+    jobs = [
+        Job(str(PurePosixPath(file.relative_to(root)).with_suffix("")), file, suite)
+        for file in files
+        if not ((match := _MASK_NAME.fullmatch(file.stem)) and file.with_name(match["image"]) in images)
+    ]
+    return jobs, failures
+
+
 def _orphans(files: list[Path], root: Path) -> list[Failure]:
     """Masks in a folder of pairs whose image is not there."""
     stems = {file.stem for file in files}
@@ -141,26 +202,31 @@ def _jobs(image: Path, masks: list[Path], relative: PurePosixPath) -> list[Job]:
     return [Job(str(relative / (mask if len(masks) > 1 else image).stem), image, mask) for mask in masks]
 
 
-def _from_manifest(manifest: Path) -> tuple[list[Job], list[Failure]]:
+def _from_manifest(manifest: Path, suite: Suite | None) -> tuple[list[Job], list[Failure]]:
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = DictReader(stream)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, CsvError) as error:
         raise ValueError(f"input={manifest}: cannot be read as UTF-8 CSV ({error}).") from None
-    if not {"image", "mask"} <= set(columns):
+    needed = {"image"} if suite else {"image", "mask"}
+    if not needed <= set(columns):
         raise ValueError(
-            f"input={manifest}: needs the columns image,mask[,name]; got {','.join(columns) or 'nothing'}."
+            f"input={manifest}: needs the columns {','.join(sorted(needed))}[,name,truth]; got "
+            f"{','.join(columns) or 'nothing'}."
         )
     images = Counter(row["image"] for row in rows)
     jobs, failures = [], []
     for line, row in enumerate(rows, start=2):
-        if not (row["image"] and row["mask"]):
+        if not all(row[name] for name in needed):
             failures.append(Failure(f"{manifest.name}:{line}", f"lacks an image or a mask: {dict(row)}"))
             continue
-        image, mask = manifest.parent / row["image"], manifest.parent / row["mask"]
-        key = row.get("name") or _manifest_key(manifest, image if images[row["image"]] == 1 else mask)
-        jobs.append(Job(_checked_key(key, f"{manifest.name}:{line}"), image, mask))
+        image = manifest.parent / row["image"]
+        mask = suite or manifest.parent / row["mask"]
+        shared = isinstance(mask, Path) and images[row["image"]] > 1  # then the mask names the result
+        key = row.get("name") or _manifest_key(manifest, manifest.parent / row["mask" if shared else "image"])
+        truth = manifest.parent / row["truth"] if row.get("truth") else None
+        jobs.append(Job(_checked_key(key, f"{manifest.name}:{line}"), image, mask, truth))
     return jobs, failures
 
 

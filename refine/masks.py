@@ -206,13 +206,19 @@ def content_hash(masks: Iterable[tuple[str, np.ndarray]]) -> str:
     Args:
         masks: Pairs of key and ``(H, W)`` bool mask; may be an iterator, one mask at a time is held.
     """
-    return hashlib.sha256(b"".join(sorted(_digest(key, mask) for key, mask in masks))).hexdigest()
+    return joint_hash(mask_hash(key, mask) for key, mask in masks)
 
 
-def _digest(key: str, mask: np.ndarray) -> bytes:
+def joint_hash(hashes: Iterable[str]) -> str:
+    """SHA-256 (hex) of a suite from the :func:`mask_hash` of each of its masks, in any order."""
+    return hashlib.sha256(b"".join(sorted(bytes.fromhex(each) for each in hashes))).hexdigest()
+
+
+def mask_hash(key: str, mask: np.ndarray) -> str:
+    """SHA-256 (hex) of one mask ``(H, W)`` of a suite, with its size and key."""
     height, width = mask.shape
     head = f"{height}x{width}/{key}\0".encode(errors="surrogateescape")
-    return hashlib.sha256(head + np.packbits(mask.astype(bool)).tobytes()).digest()
+    return hashlib.sha256(head + np.packbits(mask.astype(bool)).tobytes()).hexdigest()
 
 
 def _integer(rng: np.random.RandomState, ends: Range) -> int:

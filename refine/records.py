@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,14 @@ class Records:
         """Note a sample that could not be done."""
         self.failures.append(failure)
 
-    def close(self, names: Iterable[str]) -> None:
-        """Write ``rows.csv`` with the rows of these results, and ``failures.csv``; let other runs in."""
+    def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """The rows of these results, over all processes."""
         rows = {name: row for (name, _), row in _read_rows(self.folder).items()} | self._found
-        self.write("rows.csv", _csv([rows[name] for name in names if name in rows]))
+        return [rows[name] for name in names if name in rows]
+
+    def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``rows.csv`` and ``failures.csv``; let other runs in."""
+        self.write("rows.csv", _csv(rows))
         failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
         self.write("failures.csv", _csv(failures, ["key", "reason"]))
         if self._lock:
@@ -198,10 +202,12 @@ def _read_rows(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return rows
 
 
-def _csv(rows: list[dict[str, Any]], columns: list[str] | None = None) -> str:
-    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+def _csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
+    """A table; what is a list, such as a curve of losses, stays in the rows as they were written."""
+    if columns is None:
+        columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -33,17 +33,20 @@ class Sample:
         image: ``(B, 3, H, W)`` RGB in [0, 1].
         mask: ``(B, 1, H, W)`` with 1 = hole.
         source: What the writer needs to make a file of the result; opaque to the engine.
+        truth: ``(B, 3, H, W)`` what the hole really holds, for scores; None where nobody knows.
     """
 
     key: str
     image: Tensor
     mask: Tensor
     source: Any = None
+    truth: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Sample":
         """The same sample on another device."""
         image, mask = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.mask))
-        return replace(self, image=image, mask=mask)
+        truth = image if self.truth is self.image else self.truth
+        return replace(self, image=image, mask=mask, truth=truth)
 
 
 @dataclass(frozen=True)

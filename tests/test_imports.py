@@ -9,8 +9,9 @@ PACKAGE = Path(refine.__file__).parent
 # A file may import what stands before it. Folders count as one room, in which order is free.
 ORDER = (
     "types decode exif images encode pickles weights fetch pyramid objective rules frozen "
-    "precision adapters iterates schedule footprint layers refiner devices config api masks metrics "
-    "distances lock records jobs data module callbacks log study report commands __main__ "
+    "precision adapters iterates schedule footprint layers refiner devices masks config api metrics "
+    "distances memory evaluation lock records jobs evalset summary data module callbacks log study report commands "
+    "__main__ "
 ).split()
 
 

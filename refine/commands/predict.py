@@ -2,17 +2,20 @@
 
     refine predict input=photo.jpg mask=hole.png output=results
     refine predict input=photos masks=holes output=results preset=paper refiner.steps=30
+    refine predict data=photos masks=thick output=results        # holes drawn into whole photos, and scores
 
 Masks: white is the hole. Without mask= and masks= they lie beside the images as x_mask.png, x_mask001.png ...
 Finished results are kept when the command runs again; logs and tables lie in <output>/.refine/.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,15 +30,19 @@ from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
 from refine.callbacks import ProgressBar, ResultWriter
-from refine.config import ConfigError, build, compose, mask_options, truth
+from refine.config import ConfigError, build, compose, mask_options, mask_suite, truth
 from refine.data import Jobs, MaskOptions
 from refine.decode import FORMATS
-from refine.images import SUFFIXES
+from refine.distances import PAIRWISE, SETWISE, learned_scores, set_scores
+from refine.evalset import draw, listed
+from refine.evaluation import Evaluator
+from refine.images import SUFFIXES, read_picture, to_tensor
 from refine.jobs import Job, find_jobs, same
 from refine.log import log, logged
 from refine.module import InpaintingModule
-from refine.records import Failure, Records, hash_files
+from refine.records import Failure, Records
 from refine.refiner import Refiner
+from refine.summary import summarize, told
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -54,15 +61,15 @@ def run(overrides: Sequence[str]) -> int:
     config = compose("predict", overrides)
     _check(config)
     output = _output_folder(config)
-    jobs, failures = find_jobs(config.input, config.mask, config.masks, config.output)
+    jobs, failures = _jobs(config)
     _spare_inputs(jobs, output, config.format)
-    with warnings.catch_warnings(record=True) as told:  # before there is a log
+    with warnings.catch_warnings(record=True) as early:  # before there is a log
         refiner = make_refiner(config)
     records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
     todo = _unfinished(jobs, records, config)
     _open(records)
     with logged(records.folder / "log.txt"):
-        for warning in told:
+        for warning in early:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
         records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
         trainer = _trainer(config, refiner.backbone.device)
@@ -70,11 +77,12 @@ def run(overrides: Sequence[str]) -> int:
         if not records.rank:
             log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
         share = todo[trainer.global_rank :: trainer.world_size]
-        trainer.callbacks += [ResultWriter(records, config.format), ProgressBar(len(share))]  # type: ignore[attr-defined]
+        writer = ResultWriter(records, config.format, _evaluator(config, refiner))
+        trainer.callbacks += [writer, ProgressBar(len(share))]  # type: ignore[attr-defined]
         start = time.perf_counter()
         stopped = 0
         if todo:
-            stopped = _predict(trainer, refiner, Jobs(share, MaskOptions(*mask_options(config)), config.format))
+            stopped = _predict(trainer, refiner, _dataset(share, config))
         if not stopped:
             _gather(records)
         if records.rank:
@@ -96,9 +104,32 @@ def pixel_settings(config: DictConfig, weights_hash: str) -> dict[str, Any]:
     ignored = ("weights", "card", "tiny", "name", "sizes", "seed")
     settings["backbone"] = {k: v for k, v in settings["backbone"].items() if k not in ignored}
     settings["backbone"]["weights_hash"] = weights_hash
+    if config.data.side is not None:
+        settings["side"] = config.data.side
     for exact in ("frozen", "checkpoint"):  # ways to the same pixels
         settings["refiner"].pop(exact, None)
     return {str(key): value for key, value in settings.items()}
+
+
+def _jobs(config: DictConfig) -> tuple[list[Job], list[Failure]]:
+    """What is to do, and what of the input cannot be done."""
+    suite = mask_suite(config)
+    known = config.truth or ("input" if suite else None)
+    jobs, failures = find_jobs(config.input, config.mask, suite or config.masks, config.output, known)
+    if config.data.table is not None:
+        jobs = listed(jobs, Path(config.data.table).expanduser())
+    return draw(jobs, config.data.limit, config.data.seed), failures
+
+
+def _dataset(jobs: Sequence[Job], config: DictConfig) -> Jobs:
+    return Jobs(jobs, MaskOptions(*mask_options(config)), config.format, config.data.side)
+
+
+def _evaluator(config: DictConfig, refiner: Refiner) -> Evaluator | None:
+    if config.evaluate is False:
+        return None
+    learned = learned_scores([name for name in config.metrics if name in PAIRWISE])
+    return Evaluator(refiner, always=config.evaluate is True, further=learned)
 
 
 def _check(config: DictConfig) -> None:
@@ -109,6 +140,11 @@ def _check(config: DictConfig) -> None:
         raise ConfigError(f"format={config.format}: expected one of {', '.join(FORMATS)}.")
     mask_options(config)
     truth(config, "overwrite")
+    if config.evaluate is not None:
+        truth(config, "evaluate")
+    for name in config.metrics:
+        if name not in (*PAIRWISE, *SETWISE):
+            raise ConfigError(f"metrics={config.metrics}: expected some of {', '.join((*PAIRWISE, *SETWISE))}.")
 
 
 def _output_folder(config: DictConfig) -> Path:
@@ -127,7 +163,7 @@ def _output_folder(config: DictConfig) -> Path:
 
 
 def _spare_inputs(jobs: Sequence[Job], output: Path, format: str) -> None:
-    inputs = {os.path.realpath(file) for job in jobs for file in (job.image, job.mask)}
+    inputs = {os.path.realpath(file) for job in jobs for file in job.files}
     for job in jobs:
         if os.path.realpath(result := output / f"{job.key}.{format}") in inputs:
             raise ConfigError(f"output={output}: the result {result} would overwrite an input; give another folder.")
@@ -166,7 +202,7 @@ def _unfinished(jobs: Sequence[Job], records: Records, config: DictConfig) -> li
 
 def _hash_inputs(job: Job) -> str:
     try:
-        return hash_files(job.image, job.mask)
+        return job.hash()
     except (OSError, ValueError):
         return "unreadable"  # the job will fail with a better message; an old result is not taken for its own
 
@@ -222,6 +258,25 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _set_scores(jobs: Sequence[Job], records: Records, config: DictConfig) -> dict[str, Any]:
+    """Scores of the whole set of results against the set of truths; nothing where none are asked for."""
+    names = [name for name in config.metrics if name in SETWISE]
+    dataset = _dataset([job for job in jobs if job.truth is not None], config)
+
+    def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for index, job in enumerate(dataset.jobs):
+            sample = dataset[index]
+            if not isinstance(sample, Failure) and sample.truth is not None:
+                yield to_tensor(read_picture(records.output / f"{job.key}.{config.format}")), sample.truth
+
+    try:
+        return {"sets": set_scores(names, pairs, config.inception_weights)} if names else {}
+    except Exception as error:  # the results are there; what is missing is one number about them
+        log.error("metrics=%s: %s: %s", config.metrics, type(error).__name__, error)
+        log.debug("%s", traceback.format_exc())
+        return {"sets": {"error": f"{type(error).__name__}: {error}"}}
+
+
 def _report(
     records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, stopped: int
 ) -> int:
@@ -233,17 +288,24 @@ def _report(
     if not stopped:
         for key in left:
             records.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
-    records.close(name for name in names.values() if name in done)
+    rows = records.rows(name for name in names.values() if name in done)
+    records.close(rows)
+    summary = summarize(rows)
     for failure in records.failures:
         log.error("failed: %s: %s", failure.key, failure.reason)
         if failure.detail:
             log.debug("%s", failure.detail)
-    summary = f"{len(records.finished)} done"
+    if not stopped:
+        summary |= _set_scores([job for job in jobs if names[job.key] in done], records, config)
+    records.write("summary.json", json.dumps(summary, indent=1))
+    for line in told(summary):
+        log.info("%s", line)
+    outcome = f"{len(records.finished)} done"
     skipped = len(jobs) - len(todo)
-    summary += f", {skipped} already there" if skipped else ""
-    summary += f", {len(records.failures)} failed" if records.failures else ""
-    summary += f", {len(left)} left; run the same command to continue" if stopped else ""
-    log.info("%s in %.1f s -> %s", summary, seconds, records.output)
+    outcome += f", {skipped} already there" if skipped else ""
+    outcome += f", {len(records.failures)} failed" if records.failures else ""
+    outcome += f", {len(left)} left; run the same command to continue" if stopped else ""
+    log.info("%s in %.1f s -> %s", outcome, seconds, records.output)
     if stopped:
         return stopped
     return int(bool(records.failures))
