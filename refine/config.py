@@ -27,7 +27,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from refine.masks import KINDS, Suite
 
-PATHS = frozenset("input output mask masks truth data.table inception_weights backbone.weights cache plot".split())
+PATHS = frozenset(
+    "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
+)
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
@@ -212,10 +214,10 @@ def _set(config: DictConfig, key: str, value: str) -> None:
     node = config[parent] if parent else config
     if name not in node.keys():  # `in node` is False for a mandatory value not yet set
         raise ConfigError(f"there is no setting '{key}' here; this backbone or command takes none.")
-    node[name] = None if value in ("", "null") else _literal(_unquoted(value))
+    node[name] = None if value in ("", "null") else literal(_unquoted(value))
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
     """Written so that OmegaConf gives the path back: backslashes before ``${`` count, ``???`` means missing."""
     return "./???" if path == "???" else re.sub(r"(\\*)\$\{", r"\1\1\\${", path)
 

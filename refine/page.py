@@ -1,0 +1,5 @@
+"""One page."""
+
+
+def make(study, compared, cost, rows, jobs, drawn, text, page_mib):
+    return text
