@@ -188,7 +188,10 @@ def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
     if not message.startswith("Could not override"):
         return ""
     groups = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
-    known = _flat(_compose(command, [override for override in overrides if override.partition("=")[0] in groups]))
+    chosen = [override for override in overrides if override.partition("=")[0] in groups]
+    if chosen == overrides:  # then it is a group that this command does not have
+        return ""
+    known = _flat(_compose(command, chosen))
     for override in overrides:
         key = override.partition("=")[0]
         if key not in known and not key.startswith(("+", "hydra.")):

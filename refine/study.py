@@ -157,4 +157,4 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
 def _cost(rows: pl.DataFrame) -> dict[str, float | None]:
     columns = {"seconds": np.median, "peak_memory_mib": np.max}
     values = {name: rows[name].cast(pl.Float64, strict=False).drop_nulls() for name in columns if name in rows.columns}
-    return {name: float(columns[name](values[name])) if len(values.get(name, ())) else None for name in columns}
+    return {name: float(columns[name](values[name].to_numpy())) if len(values.get(name, ())) else None for name in columns}

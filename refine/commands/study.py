@@ -37,6 +37,7 @@ def run(overrides: Sequence[str]) -> int:
     """
     own, launcher, common = _split(overrides)
     config = compose("study", own)
+    _check_launcher(launcher[0])
     study, output = _check(config), Path(config.output).expanduser().resolve()
     if truth(config, "report_only"):
         return _conclude(study, list(read_plan(output).values()), output, config, overrides)
@@ -45,18 +46,20 @@ def run(overrides: Sequence[str]) -> int:
     for job in jobs:
         _check_job(job)
     jobs = write_plan(output, jobs)
-    stopped = _launch(_open(jobs), output, config.launcher, launcher)
+    stopped = _launch(_open(jobs), output, launcher)
     return stopped or _conclude(study, jobs, output, config, overrides)
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """What is for the study, for the launcher, and for every arm."""
     known = set(OmegaConf.load(CONFIGS / "study.yaml")) - {"defaults"}
-    own, launcher, common = [], [], []
+    own, launcher, common = [], ["launcher=basic"], []
     for number, override in enumerate(overrides):
         key, equals, _ = override.partition("=")
         if not equals and number == 0:
             own.append(f"study={override}")
+        elif key == "launcher":
+            launcher[0] = override
         elif key.lstrip("+").startswith("hydra."):
             launcher.append(override)
         else:
@@ -68,19 +71,23 @@ def _check(config: DictConfig) -> Study:
     for key, example in (("study", "experiments/which_layers"), ("output", "output=runs/which_layers")):
         if OmegaConf.is_missing(config, key) or config[key] is None:
             raise ConfigError(f"study needs {key}=, for example {example}.")
-    names = sorted(file.stem for file in (CONFIGS / "launcher").glob("*.yaml"))
-    if config.launcher not in names:
-        raise ConfigError(f"launcher={config.launcher}: expected one of {', '.join(names)}.")
-    plugin = NEEDED.get(str(config.launcher).partition("_")[0])
-    if plugin and find_spec(f"hydra_plugins.{plugin}") is None:
-        raise ConfigError(
-            f"launcher={config.launcher} needs {plugin.replace('_', '-')}, which is not installed: "
-            "pip install 'refine-inpainting[launchers]'."
-        )
     for package in ("polars", "scipy", "matplotlib"):
         if find_spec(package) is None:
             raise ConfigError(f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'.")
     return read_study(Path(config.study).expanduser())
+
+
+def _check_launcher(override: str) -> None:
+    launcher = override.partition("=")[2]
+    names = sorted(file.stem for file in (CONFIGS / "launcher").glob("*.yaml"))
+    if launcher not in names:
+        raise ConfigError(f"launcher={launcher}: expected one of {', '.join(names)}.")
+    plugin = NEEDED.get(launcher.partition("_")[0])
+    if plugin and find_spec(f"hydra_plugins.{plugin}") is None:
+        raise ConfigError(
+            f"launcher={launcher} needs {plugin.replace('_', '-')}, which is not installed: "
+            "pip install 'refine-inpainting[launchers]'."
+        )
 
 
 def _absolute(override: str) -> str:
@@ -105,7 +112,7 @@ def _open(jobs: Sequence[Job]) -> list[Job]:
     return list(todo.values())
 
 
-def _launch(jobs: Sequence[Job], output: Path, launcher: str, settings: Sequence[str]) -> int:
+def _launch(jobs: Sequence[Job], output: Path, launcher: Sequence[str]) -> int:
     """Run jobs to their ends, in a process of its own; 130 after Ctrl-C, else 0: how each ended is on disk."""
     if not jobs:
         return 0
@@ -113,10 +120,9 @@ def _launch(jobs: Sequence[Job], output: Path, launcher: str, settings: Sequence
         "study": _quoted(str(output)),
         "job": ",".join(_quoted(job.name) for job in jobs),
         "hydra.sweep.dir": _quoted(str(output / STUDY / "jobs")),
-        "launcher": launcher,
     }
     command = [sys.executable, "-m", "refine.sweep", "--multirun", *(f"{k}={v}" for k, v in arguments.items())]
-    process = subprocess.Popen([*command, *settings], stdin=subprocess.PIPE)  # closed when we end, however
+    process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
     try:
         status = process.wait()
     except KeyboardInterrupt:
