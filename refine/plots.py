@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 STYLE = {"svg.hashsalt": "refine", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 
 
-def draw(
-    study: Study, compared: pl.DataFrame, cost: pl.DataFrame, jobs: Sequence[Job]
-) -> dict[str, str]:
+def draw(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, jobs: Sequence[Job]) -> dict[str, str]:
     """All plots by file name.
 
     Args:
@@ -82,12 +80,14 @@ def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.Data
 def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
     lines = defaultdict(list)
     chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("reference") == "off") & (pl.col("n") > 0))
-    for row in chosen.iter_rows(named=True):
+    for row in chosen.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
         if (x := study.place(row["arm"])) is not None:
             lines[_line(study, row)].append((x, row["difference"], row["low"], row["high"]))
-    for label, points in sorted(lines.items()):
+    for label, points in lines.items():
         x, mean, low, high = np.array(sorted(points)).T
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o-", ms=4, capsize=2, label=label)
+    for row in chosen.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
+        axes.axhline(row["difference"], color="0.6", ls="--", lw=0.8, label=f"{row['group']} upscaled".strip())
     axes.axhline(0, color="0.5", lw=0.8)
     positive = sorted({point[0] for points in lines.values() for point in points})
     if len(positive) > 2 and positive[0] > 0 and positive[-1] / positive[0] >= 10:
@@ -134,7 +134,7 @@ def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataF
         for _, arm, seconds, quality in own:
             axes.plot(seconds, quality, "o", ms=4, color="0.6" if arm in CONTROLS else "C0")
             axes.annotate(f"{group} {arm}".strip(), (seconds, quality), (3, 3), textcoords="offset points", fontsize=7)
-        front = pareto([(seconds, float(gain(study.scores[0], np.array(quality)))) for *_, seconds, quality in own])
+        front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in own])
         axes.step([own[i][2] for i in front], [own[i][3] for i in front], "C1-", lw=1, where="post", zorder=0)
     axes.set(xlabel="seconds per image (median)", ylabel=study.scores[0])
     return bool(points)

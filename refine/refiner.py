@@ -207,7 +207,7 @@ class Refiner:
                 break
             optimizer.zero_grad()
             self._differentiate(loss, z.values())
-            optimizer.step()
+            optimizer.step(_once(loss))
         prediction, kept = iterates.chosen(fallback=lambda: enlarge(guide, level.size))
         losses = iterates.losses if bool(comparison.has_pixels) else []
         return _result(level, prediction, losses, kept, float(comparison.guided_fraction), start)
@@ -259,6 +259,25 @@ def _leaf(tensor: Tensor) -> Tensor:
     """A copy to optimize, at least in float32."""
     wide = torch.promote_types(tensor.dtype, torch.float32)
     return tensor.detach().to(wide, copy=True).requires_grad_()
+
+
+def _once(loss: Tensor) -> Callable[[], float]:
+    """Tells an optimizer that asks, such as L-BFGS, the loss whose gradient z has already; an update is one evaluation.
+
+    Raises:
+        ValueError: From the closure, if it asks again in the same update.
+    """
+    given = [loss.item()]
+
+    def closure() -> float:
+        if not given:
+            raise ValueError(
+                "refiner.optimizer evaluates the loss several times per update, but an update is one evaluation; for "
+                "torch.optim.LBFGS set +refiner.optimizer.max_iter=1 and no line search."
+            )
+        return given.pop()
+
+    return closure
 
 
 def _ordinary(tensor: Tensor) -> Tensor:

@@ -33,36 +33,40 @@ def write(study: Study, jobs: Sequence[Job], problems: dict[str, str], output: P
     drawn = plots.draw(study, compared, cost, jobs) if len(compared) else {}
     for name, svg in drawn.items():
         _save(output / name, svg)
-    text = markdown(study, compared, cost, problems, machines(jobs))
-    _save(output / MARKDOWN, text)
-    _save(output / PAGE, page.make(study, compared, cost, rows, jobs, drawn, text, page_mib))
+    notes = _notes(compared, problems, machines(jobs))
+    _save(output / MARKDOWN, markdown(study, compared, cost, notes))
+    _save(output / PAGE, page.make(study, compared, cost, rows, jobs, drawn, notes, page_mib))
 
 
-def markdown(
-    study: Study, compared: pl.DataFrame, cost: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]
-) -> str:
+def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:
+    """What has to be known before reading a number."""
+    notes = [_about(compared, machines)] if len(compared) else ["No arm has both results and scores yet."]
+    if problems:
+        notes.append("\n- ".join(["Incomplete:", *(f"{name}: {said}" for name, said in problems.items())]))
+    return notes
+
+
+def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Sequence[str]) -> str:
     """The tables, the first score's first; one per group and score.
 
     Args:
         study: Whose they are.
         compared: Of :func:`refine.study.compare`.
         cost: Of :func:`refine.study.costs`.
-        problems: Why a job is not complete, by its name.
-        machines: On which jobs ran.
+        notes: Paragraphs above.
     """
-    parts = [_about(study, compared, machines)] if len(compared) else ["No arm has both results and scores yet."]
+    parts = list(notes)
     for group in study.groups if len(compared) else ():
-        for number, score in enumerate(study.scores):
+        for index, score in enumerate(study.scores):
             chosen = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
             if len(chosen):
                 title = f"### {group + ': ' if group else ''}{score}"
-                parts.append(f"{title}\n{_table(study, chosen, cost.filter(pl.col('group') == group), number == 0)}")
-    if problems:
-        parts.append("Incomplete:\n" + "\n".join(f"- {name}: {said}" for name, said in problems.items()))
+                table = _table(study, chosen, cost.filter(pl.col("group") == group), with_cost=index == 0)
+                parts.append(f"{title}\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
-def _about(study: Study, compared: pl.DataFrame, machines: Sequence[str]) -> str:
+def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
     counts = sorted(set(compared["n"]))
     n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (

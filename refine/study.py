@@ -5,7 +5,6 @@ interval says how far the mean difference would move with other images of their 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -59,8 +58,9 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
         values: Of any shape.
     """
     if score.startswith(MATCH):
-        return -np.abs(values - 1)
-    return -values if score.removeprefix("known_").removeprefix("guide_").startswith(LOWER) else values
+        return np.asarray(-np.abs(values - 1))
+    less = score.removeprefix("known_").removeprefix("guide_").startswith(LOWER)
+    return -values if less else values
 
 
 def read_rows(study: Study, jobs: Sequence[Job]) -> pl.DataFrame:
@@ -155,6 +155,9 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cost(rows: pl.DataFrame) -> dict[str, float | None]:
-    columns = {"seconds": np.median, "peak_memory_mib": np.max}
-    values = {name: rows[name].cast(pl.Float64, strict=False).drop_nulls() for name in columns if name in rows.columns}
-    return {name: float(columns[name](values[name].to_numpy())) if len(values.get(name, ())) else None for name in columns}
+    known = {name: rows[name].cast(pl.Float64, strict=False) for name in ("seconds", "peak_memory_mib")}
+    values = {name: np.array(column.drop_nulls().to_numpy()) for name, column in known.items()}
+    return {
+        "seconds": float(np.median(values["seconds"])) if len(values["seconds"]) else None,
+        "peak_memory_mib": float(values["peak_memory_mib"].max()) if len(values["peak_memory_mib"]) else None,
+    }

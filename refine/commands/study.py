@@ -53,7 +53,8 @@ def run(overrides: Sequence[str]) -> int:
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """What is for the study, for the launcher, and for every arm."""
     known = set(OmegaConf.load(CONFIGS / "study.yaml")) - {"defaults"}
-    own, launcher, common = [], ["launcher=basic"], []
+    own: list[str] = []
+    launcher, common = ["launcher=basic"], list[str]()
     for number, override in enumerate(overrides):
         key, equals, _ = override.partition("=")
         if not equals and number == 0:
@@ -73,7 +74,9 @@ def _check(config: DictConfig) -> Study:
             raise ConfigError(f"study needs {key}=, for example {example}.")
     for package in ("polars", "scipy", "matplotlib"):
         if find_spec(package) is None:
-            raise ConfigError(f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'.")
+            raise ConfigError(
+                f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'."
+            )
     return read_study(Path(config.study).expanduser())
 
 
