@@ -47,7 +47,7 @@ def _svg(figure: "Figure") -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
-def _differences(figure: "Figure", study: Study, compared: pl.DataFrame, *_: Any) -> bool:
+def _differences(figure: "Figure", study: Study, compared: pl.DataFrame, *unused: Any) -> bool:
     """Arms below each other, a panel per reference: the mean difference of the first score with its interval."""
     chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0))
     labels = list(dict.fromkeys(map(_label, chosen.iter_rows(named=True))))
@@ -125,7 +125,7 @@ def _curves(job: Job) -> list[list[float]]:
     return [[loss / curve[0] for loss in curve] for curve in rows.values() if curve and curve[0] and None not in curve]
 
 
-def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame, *_: Any) -> bool:
+def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame, *unused: Any) -> bool:
     """The first score against seconds per image, and the arms that none beats in both."""
     points = quality_and_cost(study, compared, cost)
     axes = figure.subplots()
