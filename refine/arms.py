@@ -208,6 +208,9 @@ def _first_numbers(grid: Mapping[str, Any]) -> str | None:
 def _check_names(file: Path, arms: Sequence[str], groups: Mapping[str, Any]) -> None:
     for name in (*arms, *filter(None, groups)):
         if not isinstance(name, str) or not NAME.fullmatch(name) or set(name) <= {"."}:
-            raise ValueError(f"{file}: {name!r} is a folder's name: give a text of letters, digits and . + - _ alone (YAML needs quotes for off or 1).")
+            raise ValueError(
+                f"{file}: {name!r} is a folder's name: give a text of letters, digits and . + - _ alone, in quotes "
+                "where YAML takes it for something else, as it does with off."
+            )
     if twice := sorted({name for name in arms if list(arms).count(name) > 1}):
         raise ValueError(f"{file}: {', '.join(twice)}: there twice; off and upscaled are there by themselves.")

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from generated import refine, save
+from omegaconf import OmegaConf
 from PIL import Image
 from scipy import stats
 
@@ -371,3 +372,15 @@ def test_no_second_study_of_other_settings_overwrites(guide, common, monkeypatch
     monkeypatch.chdir(guide)
     job = json.loads((guide / "runs" / "my_steps" / ".study" / "plan.json").read_text())["low_lr"]
     assert "refiner.lr=0.0005" in job["overrides"] and os.path.isabs(job["folder"])
+
+
+def test_the_sweep_for_agents_composes():
+    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "sweep.yaml"))
+    command = sweep["command"][3].partition("predict ")[2].removesuffix(' "$@"').split()
+    # The names of loggers are another file's affair.
+    common = [override for override in command if not override.startswith("logger")]
+    chosen = [
+        f"{key}={(values.get('values') or [values.get('value')])[-1]}" for key, values in sweep["parameters"].items()
+    ]
+    config = compose("predict", [*common, *chosen])
+    assert (config.refiner.steps, config.refiner.lr, config.masks) == (45, 0.008, "thick")
