@@ -95,16 +95,17 @@ def problem(job: Job) -> str:
     Args:
         job: Planned.
     """
+    records = job.folder / FOLDER
     try:
-        done = json.loads((job.folder / FOLDER / DONE).read_text())
-        with (job.folder / FOLDER / "rows.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            results = [row["output"] for row in csv.DictReader(stream)]
-    except (OSError, ValueError, KeyError):
+        done = json.loads((records / DONE).read_text())
+    except (OSError, ValueError):
         return "not run, or not to its end"
     if done.get("fingerprint") != job.fingerprint:
         return "run with other settings or inputs"
     if done.get("status") != 0:
         return str(done.get("reason") or f"ended with status {done.get('status')}")
+    with (records / "rows.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        results = [row["output"] for row in csv.DictReader(stream)]
     return "" if all((job.folder / name).is_file() for name in results) else "results were removed"
 
 
