@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CONTROLS = ("plain", "upscaled")
+from refine.summary import CONTROLS
+
 Row = Mapping[str, Any]
 
 
@@ -82,10 +83,13 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 
 def flat(summary: Mapping[str, Any], prefix: str = "summary") -> dict[str, Any]:
-    """Nested plain values as ``summary/<...>/<name>``."""
+    """Nested plain values as ``summary/<...>/<name>``; a mean of nothing (NaN, its ``n`` is 0) is left out."""
     found: dict[str, Any] = {}
     for name, value in summary.items():
-        found |= flat(value, f"{prefix}/{name}") if isinstance(value, Mapping) else {f"{prefix}/{name}": value}
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}/{name}")
+        elif not isinstance(value, float) or math.isfinite(value):
+            found[f"{prefix}/{name}"] = value
     return found
 
 

@@ -1,8 +1,10 @@
 """Lightning's loggers, opened and closed so that none of them can hurt a run."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def opened(config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any])
     for name, node in {"logger": config, **config}.items():
         if isinstance(node, DictConfig) and "_target_" in node:
             place = {"save_dir": str(folder)} if node.get("save_dir", "") is None else {}
-            loggers.add(str(name), lambda node=node, place=place: build(node, **place))  # type: ignore[misc]
+            loggers.add(str(name), partial(build, node, **place))
     loggers.each(lambda logger: logger.log_hyperparams(dict(settings)))
     try:
         yield loggers
@@ -110,13 +112,17 @@ def wandb_logger(
             **init,
         )
 
+    if offline:
+        return WandbLogger(experiment=begin("offline"), save_dir=save_dir)
     try:
-        run = begin("offline" if offline else None)
+        if not (wandb.login(prompt=False, verify=False) or "WANDB_MODE" in os.environ):
+            raise LookupError("no API key; use `wandb login` or WANDB_API_KEY")
+        run = begin(None)
+        log.info("W&B run %s: %s", run.name, run.url)
     except Exception as error:
-        if offline:
-            raise
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.", stacklevel=2)
         run = begin("offline")
-        warnings.warn(f"W&B cannot be used online ({_first_line(error)}): it is kept offline.", stacklevel=2)
     return WandbLogger(experiment=run, save_dir=save_dir)
 
 
@@ -127,8 +133,8 @@ def _finish(logger: Logger, status: int) -> None:
         return
     run = logger.experiment
     run.finish(exit_code=status)
-    upload = f"upload it with: wandb sync {Path(run.dir).parent}"
-    log.info("W&B run %s: %s", run.name, run.url or upload)
+    if run.offline:
+        log.info("W&B run %s is kept offline; upload it with: wandb sync %s", run.name, Path(run.dir).parent)
 
 
 @contextlib.contextmanager
@@ -138,7 +144,9 @@ def _spared(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         advice = f"pip install 'refine-inpainting[{name}]', or leave logger={name} out"
-        warnings.warn(f"logger {name} is not installed ({_first_line(error)}): {advice}. Going on without.", stacklevel=3)
+        warnings.warn(
+            f"logger {name} is not installed ({_first_line(error)}): {advice}. Going on without.", stacklevel=3
+        )
     except Exception as error:
         log.debug("logger %s", name, exc_info=True)
         reason = f"{type(error).__name__}: {_first_line(error)}"

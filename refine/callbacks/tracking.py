@@ -88,7 +88,7 @@ def _tell(logger: Logger, report: Report) -> None:
     points = list(series(report.rows, [panel.key for panel in report.panels]))
     summary = flat(report.summary)
     if isinstance(logger, WandbLogger):
-        _define(logger, points)
+        _define(logger.experiment, points, report.panels)
     for point in points:
         _log(logger, point)
     if isinstance(logger, WandbLogger):
@@ -109,10 +109,12 @@ def _log(logger: Logger, point: Point) -> None:
         logger.log_metrics(dict(point.values), point.index)
 
 
-def _define(logger: WandbLogger, points: Sequence[Point]) -> None:
+def _define(run: Any, points: Sequence[Point], panels: Sequence[Panel]) -> None:
     """Draw every curve over its own axis; the last image's scores are no summary of a run."""
     for name, axis in {name: point.axis for point in points for name in point.values}.items():
-        logger.experiment.define_metric(name, step_metric=axis, summary="none" if axis == "image" else "last")
+        run.define_metric(name, step_metric=axis, summary="none" if axis == "image" else None)
+    for panel in panels:
+        run.define_metric(f"evolution/{printable(panel.key)}", step_metric="frame")
 
 
 def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any]) -> None:
@@ -135,7 +137,7 @@ def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any])
         }
         run.log({"frame": index, **pictures})
     columns, cells = table(report.rows)
-    run.log({"images": wandb.Table(columns=columns, data=cells)})
+    run.log({"images": wandb.Table(columns=[*columns], data=cells)})
     run.summary.update(dict(summary))
     run.log_artifact(_artifact(run, report.folder))
 
@@ -148,7 +150,7 @@ def _artifact(run: Any, folder: Path) -> Any:
     copies = Path(run.dir).parent / "artifact"
     copies.mkdir(exist_ok=True)
     for file in sorted(file for pattern in FILES for file in folder.glob(pattern)):
-        artifact.add_file(shutil.copy(file, copies), name=file.name, policy="immutable")
+        artifact.add_file(str(shutil.copy(file, copies)), name=file.name, policy="immutable")
     return artifact
 
 

@@ -30,7 +30,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
-from refine.callbacks import LiveProgress, Panels, ProgressBar, ResultWriter, opened, publish
+from refine.callbacks import LiveProgress, Loggers, Panels, ProgressBar, ResultWriter, opened, publish
 from refine.config import ConfigError, build, compose, mask_options, mask_suite, plain, truth
 from refine.data import Jobs, MaskOptions
 from refine.decode import FORMATS
@@ -80,8 +80,7 @@ def run(overrides: Sequence[str]) -> int:
         if not records.rank:
             log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
         share = todo[trainer.global_rank :: trainer.world_size]
-        told_to = {"configuration": records.configuration, "settings": records.settings, **plain(config)}
-        loggers = stack.enter_context(opened({} if records.rank else config.logger, records.folder, told_to))
+        loggers = stack.enter_context(_loggers(config, records))
         writer = ResultWriter(records, config.format, _evaluator(config, refiner), panels.keep)
         callbacks = [panels, writer, ProgressBar(len(share)), LiveProgress(loggers)]
         trainer.callbacks += callbacks  # type: ignore[attr-defined]
@@ -127,6 +126,12 @@ def _jobs(config: DictConfig) -> tuple[list[Job], list[Failure]]:
     if config.data.table is not None:
         jobs = listed(jobs, Path(config.data.table).expanduser())
     return draw(jobs, config.data.limit, config.data.seed), failures
+
+
+def _loggers(config: DictConfig, records: Records) -> contextlib.AbstractContextManager[Loggers]:
+    """Those of this run; one process has them, the others leave what they know on disk."""
+    settings = {"configuration": records.configuration, "settings": records.settings, **plain(config)}
+    return opened({} if records.rank else config.logger, records.folder, settings)
 
 
 def _panels(config: DictConfig, jobs: Sequence[Job], records: Records, refiner: Refiner) -> Panels:
