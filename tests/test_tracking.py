@@ -256,7 +256,7 @@ def test_without_truth_curves_seconds_and_pictures_are_there(tmp_path, predict):
     assert np.array_equal(plain[~inside], refined[~inside]) and not np.array_equal(plain[inside], refined[inside])
 
 
-@pytest.mark.parametrize("override", ["evaluate=false", "preset=off", "refiner.steps=0"])
+@pytest.mark.parametrize("override", ["evaluate=false", "preset=off", "preset=upscaled", "refiner.steps=0"])
 def test_runs_with_less_to_tell(tmp_path, photos, predict, override):
     said = predict("logger=[csv,tensorboard,wandb]", override)
     assert said.status == 0 and "failed" not in said.err, said.err
@@ -289,6 +289,14 @@ def test_odd_names(tmp_path, predict):
     assert all(pictures(run, f"evolution/{key}") for key in keys)
     assert all(path.is_file() for key in keys for path in pictures(run, f"panels/{key}")[0])
     assert len(list((tmp_path / "out" / ".refine" / "panels").iterdir())) == 4
+
+
+def test_a_logger_of_ones_own(tmp_path, photos, predict):
+    file = tmp_path / "configs" / "logger" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("_target_: lightning.pytorch.loggers.CSVLogger\nsave_dir: null\nname: mine\n")
+    assert predict("logger=mine", f"config_dir={tmp_path / 'configs'}").status == 0
+    assert (tmp_path / "out" / ".refine" / "mine" / "version_0" / "metrics.csv").is_file()
 
 
 @pytest.mark.parametrize(
@@ -364,14 +372,22 @@ def test_wandb_that_fails_in_the_middle(tmp_path, photos, predict, monkeypatch, 
 
 
 def test_pictures_that_cannot_be_kept_hurt_nothing(tmp_path, photos, predict, monkeypatch):
-    def full(self, name, data):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("refine.callbacks.panels.to_bytes", lambda picture: 1 / 0)
-        said = predict("logger=csv")
+        patch.setattr("refine.callbacks.panels.encode", full)
+        said = predict("logger=wandb")
+    assert said.status == 0 and len(results(tmp_path / "out")) == 3
+    assert "no pictures of a: " in said.err and "No space left on device" in said.err
+    (run,) = runs(tmp_path / "out")
+    assert not pictures(run, "panels/a") and len(run.series("image/seconds", "image")) == 3
+
+
+def test_an_iterate_that_cannot_be_shown_hurts_nothing(tmp_path, photos, predict, monkeypatch):
+    monkeypatch.setattr("refine.callbacks.panels.composited", lambda *_: 1 / 0)
+    said = predict("logger=csv")
     assert said.status == 0 and len(results(tmp_path / "out")) == 3 and "no pictures" in said.err
-    assert not (tmp_path / "out" / ".refine" / "panels").exists()
 
 
 def test_a_run_that_is_stopped_or_breaks_is_closed(tmp_path, photos, predict, monkeypatch):

@@ -62,12 +62,13 @@ def opened(config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any])
     """The loggers of a configuration, closed at the end whatever happens.
 
     Args:
-        config: The group ``logger``: entries with ``_target_``; other keys are settings they refer to.
+        config: The group ``logger``: entries with ``_target_``, or one of its own; other keys are what they refer to.
         folder: Where they write unless told otherwise.
         settings: Everything that was configured, as plain nested values; told first.
     """
     loggers = Loggers()
-    for name, node in {"logger": config, **config}.items():
+    nodes = {"logger": config} if "_target_" in config else config
+    for name, node in nodes.items():
         if isinstance(node, DictConfig) and "_target_" in node:
             place = {"save_dir": str(folder)} if node.get("save_dir", "") is None else {}
             loggers.add(str(name), partial(build, node, **place))
