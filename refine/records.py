@@ -89,7 +89,12 @@ class Records:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run's own beside the rows."""
-        write_atomic(self.folder / name, text.encode(errors="surrogateescape"), self._scratch)
+        self.write_bytes(name, text.encode(errors="surrogateescape"))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file of the run's own; its name may have folders."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / name, data, self._scratch)
 
     def state(self, name: str, inputs: str) -> str:
         """Where the result of this name stands.

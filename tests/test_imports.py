@@ -10,8 +10,8 @@ PACKAGE = Path(refine.__file__).parent
 ORDER = (
     "types decode exif images encode pickles weights fetch pyramid objective rules frozen "
     "precision adapters iterates schedule footprint layers refiner devices masks config api metrics "
-    "distances memory evaluation lock records jobs evalset summary data module callbacks log arms plan study "
-    "plots page report commands sweep __main__ "
+    "distances memory evaluation lock records jobs evalset summary series pictures data module log callbacks arms "
+    "plan study plots page report commands sweep __main__ "
 ).split()
 
 

@@ -17,7 +17,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
-from refine.callbacks import ProgressBar, ResultWriter
-from refine.config import ConfigError, build, compose, mask_options, mask_suite, truth
+from refine.callbacks import LiveProgress, Loggers, Panels, ProgressBar, ResultWriter, opened, publish
+from refine.config import ConfigError, build, compose, mask_options, mask_suite, plain, truth
 from refine.data import Jobs, MaskOptions
 from refine.decode import FORMATS
 from refine.distances import PAIRWISE, SETWISE, learned_scores, set_scores
@@ -40,6 +41,7 @@ from refine.images import SUFFIXES, read_picture, to_tensor
 from refine.jobs import Job, find_jobs, same
 from refine.log import log, logged
 from refine.module import InpaintingModule
+from refine.pictures import choose
 from refine.records import Failure, Records
 from refine.refiner import Refiner
 from refine.summary import summarize, told
@@ -66,9 +68,10 @@ def run(overrides: Sequence[str]) -> int:
     with warnings.catch_warnings(record=True) as early:  # before there is a log
         refiner = make_refiner(config)
     records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
+    panels = _panels(config, jobs, records, refiner)
     todo = _unfinished(jobs, records, config)
     _open(records)
-    with logged(records.folder / "log.txt"):
+    with logged(records.folder / "log.txt"), contextlib.ExitStack() as stack:
         for warning in early:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
         records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
@@ -77,8 +80,10 @@ def run(overrides: Sequence[str]) -> int:
         if not records.rank:
             log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
         share = todo[trainer.global_rank :: trainer.world_size]
-        writer = ResultWriter(records, config.format, _evaluator(config, refiner))
-        trainer.callbacks += [writer, ProgressBar(len(share))]  # type: ignore[attr-defined]
+        loggers = stack.enter_context(_loggers(config, records))
+        writer = ResultWriter(records, config.format, _evaluator(config, refiner), panels.keep)
+        callbacks = [panels, writer, ProgressBar(len(share)), LiveProgress(loggers)]
+        trainer.callbacks += callbacks  # type: ignore[attr-defined]
         start = time.perf_counter()
         stopped = 0
         if todo:
@@ -88,7 +93,9 @@ def run(overrides: Sequence[str]) -> int:
         if records.rank:
             return stopped
         records.failures = [*failures, *records.failures]
-        return _report(records, config, jobs, todo, time.perf_counter() - start, stopped)
+        publishing = partial(publish, loggers, records.folder, panels.chosen)
+        loggers.status = _report(records, config, jobs, todo, time.perf_counter() - start, stopped, publishing)
+        return loggers.status
 
 
 def pixel_settings(config: DictConfig, weights_hash: str) -> dict[str, Any]:
@@ -119,6 +126,20 @@ def _jobs(config: DictConfig) -> tuple[list[Job], list[Failure]]:
     if config.data.table is not None:
         jobs = listed(jobs, Path(config.data.table).expanduser())
     return draw(jobs, config.data.limit, config.data.seed), failures
+
+
+def _loggers(config: DictConfig, records: Records) -> contextlib.AbstractContextManager[Loggers]:
+    """Those of this run; one process has them, the others leave what they know on disk."""
+    settings = {"configuration": records.configuration, "settings": records.settings, **plain(config)}
+    return opened({} if records.rank else config.logger, records.folder, settings)
+
+
+def _panels(config: DictConfig, jobs: Sequence[Job], records: Records, refiner: Refiner) -> Panels:
+    """Pictures for the loggers: none where there are no loggers."""
+    wanted = plain(config.panels)
+    keys, count = wanted.pop("keys"), wanted.pop("count")
+    chosen = choose((job.key for job in jobs), keys, count) if config.logger else []
+    return Panels(records, chosen, Evaluator(refiner).plain, **wanted)
 
 
 def _dataset(jobs: Sequence[Job], config: DictConfig) -> Jobs:
@@ -278,7 +299,13 @@ def _set_scores(jobs: Sequence[Job], records: Records, config: DictConfig) -> di
 
 
 def _report(
-    records: Records, config: DictConfig, jobs: Sequence[Job], todo: Sequence[Job], seconds: float, stopped: int
+    records: Records,
+    config: DictConfig,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    seconds: float,
+    stopped: int,
+    publishing: Callable[[Sequence[dict[str, Any]], dict[str, Any]], None],
 ) -> int:
     """Compare what should be there with what is, and say so."""
     done = set(records.finished) | {f"{job.key}.{config.format}" for job in set(jobs) - set(todo)}
@@ -308,4 +335,5 @@ def _report(
     log.info("%s in %.1f s -> %s", outcome, seconds, records.output)
     if stopped:
         return stopped
+    publishing(rows, summary)
     return int(bool(records.failures))
