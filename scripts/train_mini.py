@@ -1,6 +1,7 @@
-"""Train a small LaMa generator on procedural scenes and photos: how the bundled weights were made.
+"""Train a small generator on procedural scenes and photos: how the bundled weights were made.
 
     python scripts/train_mini.py out=runs/mini photos=<folder>
+    python scripts/train_mini.py name=mini_aot network.kind=aot_gan out=runs/mini_aot photos=<folder>
 
 An epoch is ``interval`` steps; each ends with a validation, a row of ``curves.csv``, a checkpoint and the averaged
 weights. The same command resumes after a kill, without a break in the curve: every crop follows from the seed and
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, max_pool2d, relu
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from refine.adapters import aot_gan
 from refine.adapters.ffc import FFCBlock, FourierUnit, RegularBlock, Sizes, build
 
 Image = NDArray[np.uint8]
@@ -205,30 +207,34 @@ class FloatFourierUnit(FourierUnit):
 
 
 def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """All batch norms."""
+    """All batch norms; an AOT-GAN has none."""
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def sizes_of(network: DictConfig) -> Sizes:
+def sizes_of(network: DictConfig) -> Sizes | aot_gan.Sizes:
     """The sizes that ``network`` asks for."""
+    if network.kind == "aot_gan":
+        return aot_gan.Sizes(network.width, network.blocks, tuple(network.rates))
     channels = network.width * 2**network.downsamplings
     share = int(channels * network.global_share) if network.kind == "ffc" else 0
     return Sizes(network.kind, network.width, network.downsamplings, network.blocks, share)
 
 
-def generator(sizes: Sizes, init: str | None) -> nn.Sequential:
+def generator(sizes: Sizes | aot_gan.Sizes, init: str | None) -> nn.Module:
     """A generator to train: float32 transforms, near-identity blocks.
 
     Args:
         sizes: What to build.
         init: Weights to start from; None for random ones.
     """
-    model = build(sizes)
+    model = build(sizes) if isinstance(sizes, Sizes) else aot_gan.Generator(sizes)
     for module in model.modules():
         if isinstance(module, FourierUnit):
             module.__class__ = FloatFourierUnit
         elif isinstance(module, FFCBlock | RegularBlock):
             _soften(module)
+    if isinstance(model, aot_gan.Generator):
+        _scale(model)
     if init is not None:
         state = {key.removeprefix("model."): value for key, value in load_file(init).items()}
         model.load_state_dict(state | {k: v for k, v in model.state_dict().items() if k.endswith("tracked")})
@@ -245,13 +251,25 @@ def _soften(block: FFCBlock | RegularBlock) -> None:
 
 
 @torch.no_grad()
+def _scale(model: aot_gan.Generator) -> None:
+    """Let a network without norms keep the scale of what flows through it, and start from gray."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    model.decoder[-1].weight.mul_(RESIDUAL)  # type: ignore[operator, union-attr]
+
+
+@torch.no_grad()
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Measure the statistics of the norms anew; running ones lag behind weights that move fast.
 
     Args:
-        model: Left in its mode.
+        model: Left in its mode; without norms there is nothing to do.
         batches: Inputs ``(B, 4, h, w)``.
     """
+    if not norms(model):
+        return
     trained, momenta = model.training, [norm.momentum for norm in norms(model)]
     for norm in norms(model):
         norm.reset_running_stats()
@@ -399,7 +417,7 @@ class Training(lightning.LightningModule):
         def inputs() -> Iterator[Tensor]:
             for first in range(VALIDATION, VALIDATION + count * size, size):
                 image, mask = (torch.stack(part) for part in zip(*(crops[first + i] for i in range(size)), strict=True))
-                yield masked(image, mask).to(self.device, memory_format=self.memory)
+                yield to_network(model, image, mask).to(self.device, memory_format=self.memory)
 
         with self.trainer.precision_plugin.forward_context():
             calibrate(model, inputs())
@@ -428,8 +446,9 @@ class Training(lightning.LightningModule):
 
     @staticmethod
     def predict(model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-        """The network's own answer ``(B, 3, h, w)``, float32."""
-        return model(masked(image, mask)).float()  # type: ignore[no-any-return]
+        """The prediction ``(B, 3, h, w)`` on the nominal [0, 1] scale, float32."""
+        output = model(to_network(model, image, mask)).float()
+        return aot_gan.from_network(output) if isinstance(model, aot_gan.Generator) else output
 
     def _reconstruction(self, prediction: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         error = (prediction - image).abs()
@@ -483,8 +502,10 @@ class Training(lightning.LightningModule):
         )
 
 
-def masked(image: Tensor, mask: Tensor) -> Tensor:
-    """What the network sees, ``(B, 4, h, w)``."""
+def to_network(model: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+    """What the network sees, ``(B, 4, h, w)``, as its adapter shows it."""
+    if isinstance(model, aot_gan.Generator):
+        return aot_gan.to_network(image, mask)
     return torch.cat([image * (1 - mask), mask], dim=1)
 
 
@@ -554,9 +575,10 @@ def _write_curves(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Save a generator as ``model.<i>...``, which :class:`refine.adapters.lama.LaMa` loads."""
+    """Save a generator with the names of the official ones: LaMa's begin with ``model.``, AOT-GAN's do not."""
+    prefix = "" if isinstance(model, aot_gan.Generator) else "model."
     state = model.state_dict()
-    kept = {f"model.{name}": state[name].float().cpu().contiguous() for name in state if not name.endswith("tracked")}
+    kept = {prefix + name: state[name].float().cpu().contiguous() for name in state if not name.endswith("tracked")}
     save_file(kept, path)
 
 

@@ -152,12 +152,26 @@ class AOTGAN(Trunk):
 
     def enter(self, level: Level) -> Tensor:
         """See :class:`Trunk`."""
-        image = (2 * level.image - 1) * (1 - level.mask) + level.mask
-        return torch.cat([image, level.mask], dim=1)
+        return to_network(level.image, level.mask)
 
     def leave(self, output: Tensor) -> Tensor:
         """See :class:`Trunk`."""
-        return (output + 1) / 2
+        return from_network(output)
+
+
+def to_network(image: Tensor, mask: Tensor) -> Tensor:
+    """What the generator sees, ``(B, 4, h, w)``: RGB in [-1, 1], the hole white, then the mask, 1 = hole.
+
+    Args:
+        image: ``(B, 3, h, w)`` in [0, 1].
+        mask: ``(B, 1, h, w)``, 1 = hole.
+    """
+    return torch.cat([(2 * image - 1) * (1 - mask) + mask, mask], dim=1)
+
+
+def from_network(output: Tensor) -> Tensor:
+    """The generator's answer ``(B, 3, h, w)``, from [-1, 1] to [0, 1]."""
+    return (output + 1) / 2
 
 
 MARKER = "middle.0.fuse.1.weight"

@@ -21,7 +21,7 @@ class Interface:
 
     def __init__(
         self,
-        inputs: Sequence[str] | Mapping[str, str],
+        inputs: Sequence[str] | Mapping[str, str] | None,
         concatenate: bool,
         image_range: Sequence[float],
         mask_range: Sequence[float],
@@ -29,7 +29,7 @@ class Interface:
         output: str | int | Sequence[str | int] | None,
         output_range: Sequence[float],
     ) -> None:
-        self.inputs = _checked_inputs(inputs)
+        self.inputs = _checked_inputs(("image", "hole") if inputs is None else inputs)
         self.concatenate, self.fill = concatenate, fill
         self.image_range = _checked_range("image_range", image_range)
         self.mask_range = _checked_range("mask_range", mask_range)
@@ -56,6 +56,17 @@ class Interface:
         args = [given[value] for value in self.inputs]
         return ([torch.cat(args, dim=1)] if self.concatenate else args), {}
 
+    def described(self, level: Level) -> str:
+        """The arguments in words, for messages.
+
+        Args:
+            level: Of the size the network takes.
+        """
+        args, kwargs = self.arguments(level)
+        sizes = [f"{name + '=' if name else ''}(B,{tensor.shape[1]},H,W)" for name, tensor in
+                 [*(("", tensor) for tensor in args), *kwargs.items()]]  # fmt: skip
+        return ", ".join(sizes)
+
     def prediction(self, output: Any) -> Tensor:
         """The prediction on the nominal scale.
 
@@ -69,15 +80,23 @@ class Interface:
             for key in self.output:
                 output = output[key] if not isinstance(output, Tensor) else output[int(key)]
         except (LookupError, TypeError, ValueError):
-            raise ValueError(f"{self._asked()}, and it has no {key!r}. {_SET_OUTPUT}") from None
+            raise ValueError(f"{self._asked()}: {_shown(output)} without {key!r}. {_SET_OUTPUT}") from None
         if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == 3):
-            shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
-            raise ValueError(f"{self._asked()}: a {type(output).__name__}{shape}. {_SET_OUTPUT}")
+            raise ValueError(f"{self._asked()}: {_shown(output)}. {_SET_OUTPUT}")
         low, high = self.output_range
         return output if (low, high) == (0, 1) else (output - low) / (high - low)
 
     def _asked(self) -> str:
         return f"backbone.output={self.output or 'null'} is to be the prediction in what the network returns"
+
+
+def _shown(output: Any) -> str:
+    kind = f"a {type(output).__name__}"
+    if isinstance(output, Tensor):
+        return f"{kind} of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"{kind} of {', '.join(map(repr, output))}"
+    return f"{kind} of {len(output)}" if isinstance(output, Sequence) else kind
 
 
 def _checked_inputs(inputs: Sequence[str] | Mapping[str, str]) -> Sequence[str] | Mapping[str, str]:
@@ -88,7 +107,7 @@ def _checked_inputs(inputs: Sequence[str] | Mapping[str, str]) -> Sequence[str] 
 
 
 def _checked_range(name: str, values: Sequence[float]) -> tuple[float, float]:
-    if len(values) != 2 or values[0] >= values[1]:
+    if not isinstance(values, Sequence) or len(values) != 2 or not values[0] < values[1]:
         raise ValueError(f"backbone.{name}={values}: expected two numbers, the lower one first, such as [-1, 1].")
     return values[0], values[1]
 

@@ -32,12 +32,16 @@ from refine.pyramid import padded_side
 from refine.types import Features, Level
 from refine.weights import hash_state, load_strictly, read_checkpoint, submodule
 
+LARGE = 32  # px; at the smallest size a norm may see one pixel, and all of a layer may happen to be 0
+LARGEST = 512  # px, up to which a size that the network takes is looked for
+ELSEWHERE = "Cut elsewhere, or write an adapter (refine/adapters/lama.py is a model)."
+
 
 class Replay(FrontRear):
     """A network cut at named layers.
 
-    It is tried on construction, at the smallest size: cutting must not change what it says, and a gradient must reach
-    every cut.
+    It is tried on construction: it must run at the smallest size, cutting must not change what it says, and a gradient
+    must reach every cut.
 
     Args:
         network: A module, or a callable that builds one (in YAML ``_target_``, with ``_partial_: true`` for a
@@ -46,7 +50,7 @@ class Replay(FrontRear):
             the network at several.
         weights: Any file :mod:`refine.weights` reads; None if the network brings its own, ``random`` to try.
         inputs: What the network takes, in order: ``image`` (its hole filled), ``hole`` (mask, 1 = hole), ``known``
-            (mask, 1 = known), ``ones``. A mapping gives them as keyword arguments.
+            (mask, 1 = known), ``ones``. A mapping gives them as keyword arguments. None: image and hole.
         concatenate: Whether they go in as one tensor, by channels, or as separate arguments.
         image_range: Range of the image the network takes.
         mask_range: Likewise of the masks.
@@ -60,8 +64,8 @@ class Replay(FrontRear):
         name: Of the backbone, for messages.
 
     Raises:
-        ValueError: If there is no such layer, it is not called, no gradient reaches it, cutting changes what the
-            network says, or an argument is out of range.
+        ValueError: If the network fails on what it is given, there is no such layer, it is not called, no gradient
+            reaches it, cutting changes what the network says, or an argument is out of range.
         UnusableWeights: If the file does not fit.
     """
 
@@ -70,7 +74,7 @@ class Replay(FrontRear):
         network: nn.Module | Callable[[], nn.Module] | None,
         cut: str | Sequence[str] | None,
         weights: str | PathLike[str] | None = None,
-        inputs: Sequence[str] | Mapping[str, str] = ("image", "hole"),
+        inputs: Sequence[str] | Mapping[str, str] | None = None,
         concatenate: bool = True,
         image_range: Sequence[float] = (0, 1),
         mask_range: Sequence[float] = (0, 1),
@@ -92,17 +96,18 @@ class Replay(FrontRear):
         self.freeze()
         self.places = self._checked_places([cut] if isinstance(cut, str | int) else cut or [])
         self.layers = ()
+        self._check_whole()
         self._try()
 
     def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
         """See :class:`FrontRear`. Calls at which the trial fails are left out."""
-        probe = self._probe(0)
+        probe = self._probe(0, LARGE)
         for place in fired(self.network, lambda: self.whole(probe)):
             opened = copy.copy(self)
             opened.places, opened.layers = (place,), ()
             try:
                 opened._try()
-            except (ValueError, RuntimeError):
+            except ValueError:
                 continue
             yield str(place), opened
 
@@ -113,17 +118,20 @@ class Replay(FrontRear):
 
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
-        with _no_inference():
+        with _no_inference(), _plain_attention():
             return self.interface.prediction(Replayer(self.network, features.context, features.z, self.device).replay())
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""
+        return self.interface.prediction(self._said(level))
+
+    def _said(self, level: Level) -> Any:
         args, kwargs = self.interface.arguments(level)
-        with torch.no_grad(), self._seeded():
-            return self.interface.prediction(self.network(*args, **kwargs))
+        with torch.no_grad(), _plain_attention(), self._seeded():
+            return self.network(*args, **kwargs)
 
     def _record(self, level: Level) -> Memo:
-        with _no_inference(), torch.no_grad(), self._seeded():
+        with _no_inference(), torch.no_grad(), _plain_attention(), self._seeded():
             args, kwargs = self.interface.arguments(level)
             try:
                 return Recorder(self.network, self.places, self.device).record(*args, **kwargs)
@@ -162,9 +170,55 @@ class Replay(FrontRear):
 
     # --- the trial on construction ---
 
+    def _check_whole(self) -> None:
+        """Run the network uncut at the smallest size, and say what it needs rather than what it stumbles over."""
+        level = self._probe(0)
+        side = level.size[0]
+        try:
+            self._said(level)
+        except Exception as error:
+            raise ValueError(
+                f"the network of backbone '{self.name}' fails at {side}x{side} ({_first_line(error)}). "
+                f"{self._way_out(side)}"
+            ) from error
+        whole = self.whole(level)
+        if whole.shape != level.image.shape:
+            raise ValueError(
+                f"backbone '{self.name}' answers {tuple(level.image.shape)} with {tuple(whole.shape)}; expected the "
+                "same size. Set backbone.multiple_of and backbone.minimum_side to what the network needs."
+            )
+
+    def _way_out(self, side: int) -> str:
+        """What to change where the network fails at a size: the size, if it does not fail at a larger one."""
+        for larger in (2**k for k in range(side.bit_length(), LARGEST.bit_length())):
+            probe = self._probe(0, larger)
+            try:
+                self._said(probe)
+            except Exception:
+                continue
+            return f"It takes {probe.size[0]}x{probe.size[0]}: set backbone.minimum_side={probe.size[0]}."
+        given = self.interface.described(self._probe(0))
+        return f"It is called with {given}: set backbone.inputs and backbone.concatenate to what it takes."
+
     def _try(self) -> None:
         """Find the tensors at the cuts, and hold the two halves against the whole."""
-        level, other = self._probe(0), self._probe(1)
+        try:
+            names, features, difference = self._halves()
+            self.layers = self._reached(features, names)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"backbone '{self.name}' fails when it is cut at {self._cuts()} ({_first_line(error)}). {ELSEWHERE}"
+            ) from error
+        if not difference <= 1e-5:
+            raise ValueError(
+                f"backbone '{self.name}', cut at {self._cuts()}, differs from the whole network by {difference:.2g}: "
+                f"it keeps something from one run to the next, or hands features past its submodules' outputs. "
+                f"{ELSEWHERE}"
+            )
+
+    def _halves(self) -> tuple[dict[Place, list[str]], Features, float]:
+        """Names of the tensors at each cut, the features there, and how far the halves are from the whole."""
+        level, other = self._probe(0, LARGE), self._probe(1, LARGE)
         tensors = self._record(level).tensors
         names = {place: [n for n, t in found.items() if t.is_floating_point()] for place, found in tensors.items()}
         self.layers = tuple(name for found in names.values() for name in found)
@@ -172,21 +226,14 @@ class Replay(FrontRear):
         self.front(other)
         with torch.no_grad():
             difference = (self.rear(features) - whole).abs().max().item()
-        if whole.shape != level.image.shape:
-            raise ValueError(
-                f"backbone '{self.name}' answers {tuple(level.image.shape)} with {tuple(whole.shape)}; expected the "
-                "same size. Set backbone.multiple_of and backbone.minimum_side to what the network needs."
-            )
-        if not difference <= 1e-5 * max(1, whole.abs().max().item()):
-            raise ValueError(
-                f"backbone '{self.name}', cut at {', '.join(map(str, self.places))}, differs from the whole network by "
-                f"{difference:.2g}: it keeps something from one run to the next, or hands features past its "
-                "submodules' outputs. Cut elsewhere, or write an adapter (refine/adapters/lama.py is a model)."
-            )
-        self.layers = self._reached(features, names)
+        return names, features, difference / max(1, whole.abs().max().item())
 
-    def _probe(self, seed: int) -> Level:
-        side = padded_side(1, self.multiple_of, self.minimum_side)
+    def _cuts(self) -> str:
+        return ", ".join(map(str, self.places))
+
+    def _probe(self, seed: int, side: int = 1) -> Level:
+        """Noise with a hole, of the smallest size that the network takes and that is no smaller than ``side``."""
+        side = padded_side(side, self.multiple_of, self.minimum_side)
         image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
         mask = torch.zeros(1, 1, side, side)
         mask[..., side // 4 : side // 4 + max(1, side // 2), side // 3 : side // 3 + max(1, side // 3)] = 1
@@ -215,9 +262,18 @@ def _network(network: Any, weights: str | PathLike[str] | None, seed: int, name:
         raise ValueError(f"backbone '{name}' needs a network: set backbone.network to a _target_ that makes it.")
 
     def build() -> nn.Module:
-        made = network if isinstance(network, nn.Module) else network()
+        made = network() if callable(network) and not isinstance(network, nn.Module) else network
+        made = getattr(made, "_orig_mod", made)  # torch.compile's, in whose code no layer can be stood in for
         if not isinstance(made, nn.Module):
-            raise ValueError(f"backbone '{name}': network made a {type(made).__name__}; expected a torch.nn.Module.")
+            raise ValueError(
+                f"backbone '{name}': network made a {type(made).__name__}; expected a torch.nn.Module. "
+                "Set backbone.network to {_target_: <package>.<its class or a function that builds it>}."
+            )
+        if isinstance(made, torch.jit.ScriptModule):
+            raise ValueError(
+                f"backbone '{name}': network is TorchScript, whose layers cannot be reached. Set backbone.network to "
+                "the class it was made of, and backbone.weights to its file; archives of TorchScript are read as well."
+            )
         return made
 
     def drawn() -> nn.Module:
@@ -234,6 +290,21 @@ def _network(network: Any, weights: str | PathLike[str] | None, seed: int, name:
         checkpoint = read_checkpoint(weights)
         load_strictly(made, submodule(checkpoint, next(iter(made.state_dict()))), checkpoint.source)
     return made
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Leave the fast path of attention, which without gradients runs past a transformer's submodules."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

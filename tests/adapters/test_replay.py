@@ -388,7 +388,7 @@ class Remembering(nn.Module):
         ({"cut": []}, "expected one layer"),
         ({"cut": None}, "expected one layer"),
         ({"cut": ["last", "last"]}, "several different"),
-        ({"cut": "last", "output": "image"}, "has no 'image'"),
+        ({"cut": "last", "output": "image"}, "a Tensor of shape .* without 'image'"),
         ({"cut": "last", "output": [0, 0]}, "a Tensor of shape"),
         ({"cut": "last", "inputs": ["image", "mask"]}, "expected some of image, hole, known, ones"),
         ({"cut": "last", "image_range": [1, 0]}, "image_range"),
