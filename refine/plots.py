@@ -141,6 +141,7 @@ def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataF
             axes.annotate(f"{group} {arm}".strip(), (seconds, quality), (3, 3), textcoords="offset points", fontsize=7)
         front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in own])
         axes.step([own[i][2] for i in front], [own[i][3] for i in front], "C1-", lw=1, where="post", zorder=0)
+    axes.margins(x=0.15)  # room for the names
     axes.set(xlabel="seconds per image (median)", ylabel=study.scores[0])
     return bool(points)
 
