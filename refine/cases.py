@@ -15,6 +15,7 @@ from refine.config import mask_options, mask_suite
 from refine.data import Jobs, MaskOptions
 from refine.images import read_picture, to_tensor
 from refine.jobs import find_jobs
+from refine.pictures import HOLE
 from refine.records import FOLDER
 from refine.study import gain
 from refine.types import Sample
@@ -22,7 +23,6 @@ from refine.types import Sample
 KINDS = ("best", "median", "worst")
 EACH = 3  # cases of each kind
 LARGEST = 768  # px, longer side of the pictures
-HOLE = (1.0, 0.0, 1.0)  # how the hole of the input is shown
 
 
 @dataclass(frozen=True)
