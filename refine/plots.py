@@ -3,7 +3,7 @@
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +32,16 @@ def draw(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, jobs: Sequenc
     import matplotlib
     from matplotlib.figure import Figure
 
+    fills: dict[str, Callable[[Figure], bool]] = {
+        "differences": lambda figure: _differences(figure, study, compared),
+        "steps": lambda figure: _steps(figure, study, compared, jobs),
+        "cost": lambda figure: _cost(figure, study, compared, cost),
+    }
+    made = {}
     with matplotlib.rc_context(STYLE):
-        made = {}
-        for name, fill in {"differences": _differences, "steps": _steps, "cost": _cost}.items():
+        for name, fill in fills.items():
             figure = Figure(figsize=(8, 4), layout="constrained")
-            if fill(figure, study, compared, cost, jobs):
+            if fill(figure):
                 made[f"{name}.svg"] = _svg(figure)
     return made
 
@@ -47,7 +52,7 @@ def _svg(figure: "Figure") -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
-def _differences(figure: "Figure", study: Study, compared: pl.DataFrame, *unused: Any) -> bool:
+def _differences(figure: "Figure", study: Study, compared: pl.DataFrame) -> bool:
     """Arms below each other, a panel per reference: the mean difference of the first score with its interval."""
     chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0))
     labels = list(dict.fromkeys(map(_label, chosen.iter_rows(named=True))))
@@ -68,7 +73,7 @@ def _label(row: Mapping[str, Any]) -> str:
     return f"{row['group']} {row['arm']}".strip()
 
 
-def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame, jobs: Sequence[Job]) -> bool:
+def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, jobs: Sequence[Job]) -> bool:
     """The first score against the study's numbers, if it has any; the loss against the steps otherwise."""
     axes = figure.subplots()
     drawn = _scores_on_axis(axes, study, compared) if study.axis else _losses(axes, jobs)
@@ -125,7 +130,7 @@ def _curves(job: Job) -> list[list[float]]:
     return [[loss / curve[0] for loss in curve] for curve in rows.values() if curve and curve[0] and None not in curve]
 
 
-def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame, *unused: Any) -> bool:
+def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> bool:
     """The first score against seconds per image, and the arms that none beats in both."""
     points = quality_and_cost(study, compared, cost)
     axes = figure.subplots()
@@ -136,6 +141,7 @@ def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataF
             axes.annotate(f"{group} {arm}".strip(), (seconds, quality), (3, 3), textcoords="offset points", fontsize=7)
         front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in own])
         axes.step([own[i][2] for i in front], [own[i][3] for i in front], "C1-", lw=1, where="post", zorder=0)
+    axes.margins(x=0.15)  # room for the names
     axes.set(xlabel="seconds per image (median)", ylabel=study.scores[0])
     return bool(points)
 

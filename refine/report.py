@@ -9,7 +9,8 @@ import polars as pl
 from refine import page, plots
 from refine.arms import FILE, Job, Study
 from refine.images import write_atomic
-from refine.plan import STUDY, machines
+from refine.page import number
+from refine.plan import machines
 from refine.study import compare, costs, read_rows
 
 MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
@@ -107,15 +108,6 @@ def _cells(row: dict[str, float] | None) -> list[str]:
     return [f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text, f"{100 * row['wins']:.0f} %"]
 
 
-def number(value: float | None) -> str:
-    """Four digits, or a dash for what is not known.
-
-    Args:
-        value: Any.
-    """
-    return "-" if value is None or value != value else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
 def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     """Put table and plots into the study's own folder, for its README.
 
@@ -145,12 +137,8 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
 
 def _short(word: str) -> str:
     key, equals, value = word.partition("=")
-    path = value if equals else key
-    return f"{key}{equals}{Path(path).name}" if equals and Path(path).is_absolute() else word
+    return f"{key}={Path(value).name}" if equals and Path(value).is_absolute() else word
 
 
 def _save(file: Path, text: str) -> None:
     write_atomic(file, text.encode(errors="surrogateescape"), file.parent)
-
-
-__all__ = ["BEGIN", "END", "MARKDOWN", "PAGE", "STUDY", "markdown", "number", "publish", "write"]

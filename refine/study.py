@@ -27,8 +27,9 @@ def interval(
 
     The percentile interval is too short for few images: with 12 normal differences it covers 91 % instead of 95 %, and
     BCa is no better. So its tails are widened as far as Student's t is wider than the normal (Hesterberg 2015, "What
-    Teachers Should Know About the Bootstrap", the expanded percentile interval). That covers 94-96 % for normal and
-    long-tailed differences from 8 images on; strongly skewed (exponential) ones 91 % with 12 and 93 % with 62 images.
+    Teachers Should Know About the Bootstrap", the expanded percentile interval). From 8 images on, that covers 94-95 %
+    for normal and 93-94 % for long-tailed (Student's t, 3 degrees of freedom) differences; for strongly skewed ones
+    (exponential) 90-93 % with 8 to 24 images and 94 % with 62 (5000 simulations each).
 
     Args:
         differences: ``(..., n)``, finite.
@@ -139,7 +140,7 @@ def _paired(
 
 
 def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
-    """What each arm costs: ``n`` images, median ``seconds`` per image, highest ``peak_memory_mib``, ``axis``.
+    """What each arm costs: ``n`` images, median ``seconds`` per image and highest ``peak_memory_mib``.
 
     Args:
         study: Its groups and arms give the order.
@@ -150,7 +151,7 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
         for arm in study.arms:
             chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
             if len(chosen):
-                made.append({"group": group, "arm": arm, "n": len(chosen), "axis": study.place(arm), **_cost(chosen)})
+                made.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
     return pl.DataFrame(made, infer_schema_length=None)
 
 

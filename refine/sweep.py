@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from refine.config import CONFIGS
 from refine.plan import finish, read_plan
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 STOPPED = (130, 143)  # exit statuses of Ctrl-C and SIGTERM
 
 
@@ -27,7 +28,7 @@ def task(config: DictConfig) -> int:
     """Do one job of the plan and note how it ended; one that fails does not take the others along.
 
     Args:
-        config: ``study`` and ``job`` of ``configs/sweep.yaml``.
+        config: ``study`` and ``job`` of ``configs/sweep.yaml``; ``worker``, where jobs share this machine.
 
     Returns:
         Exit status of the job.
@@ -37,6 +38,8 @@ def task(config: DictConfig) -> int:
     """
     job = read_plan(Path(config.study))[config.job]
     print(f"refine study: {job.name}", file=sys.stderr, flush=True)
+    if (worker := config.get("worker")) is not None:
+        keep_one_gpu(worker)
     status, reason = _predict(job.overrides)
     finish(job, status, reason, _machine())
     if status in STOPPED:
@@ -58,6 +61,22 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
         return 1, f"{type(error).__name__}: {error}"
     reasons = {0: "", 130: "interrupted", 143: "stopped"}
     return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
+
+
+def keep_one_gpu(number: int) -> None:
+    """Let this process see one of its GPUs alone; one that sees one already stays there.
+
+    CUDA reads the variable once, so a process that runs several jobs keeps to the GPU of its first.
+
+    Args:
+        number: Of the job; GPUs are taken in turn.
+    """
+    import torch
+
+    given = os.environ.get(VISIBLE)
+    visible = list(map(str, range(torch.cuda.device_count()))) if given is None else given.split(",")
+    if visible:
+        os.environ[VISIBLE] = visible[number % len(visible)]
 
 
 def _machine() -> str:

@@ -11,7 +11,7 @@ ORDER = (
     "types decode exif images encode pickles weights fetch pyramid objective rules frozen "
     "precision adapters iterates schedule footprint layers refiner devices masks config api metrics "
     "distances memory evaluation lock records jobs evalset summary series pictures data module log callbacks arms "
-    "plan study plots page report commands sweep __main__ "
+    "plan study plots cases page report commands sweep __main__ "
 ).split()
 
 

@@ -9,7 +9,7 @@ from generated import save
 from PIL import Image
 
 from refine.arms import Job, read_study
-from refine.page import best_arm, choose
+from refine.cases import best_arm, choose
 from refine.report import write
 from refine.study import compare, read_rows
 

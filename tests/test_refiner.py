@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -90,6 +91,23 @@ def test_fifteen_adam_updates_move_z_by_lr_each():
     assert level.updates.tolist() == [15]
     assert level.kept.tolist() == [15]
     assert result.image[0, :, 32, 32].tolist() == pytest.approx([0.75] * 3, abs=2e-3)
+
+
+def lbfgs(parameters, lr, max_iter=1):
+    return torch.optim.LBFGS(list(parameters), lr=lr, max_iter=max_iter, tolerance_grad=0, tolerance_change=0)
+
+
+def test_an_optimizer_that_asks_for_the_loss_is_told_it_once_per_update():
+    image, mask = scene()
+    level = make(Shift(), optimize=["plane"], steps=3, lr=1, optimizer=lbfgs)(image, mask).levels[1]
+    first, *others = level.losses[:, 0].tolist()
+    assert len(others) == 3 and first > others[0] > others[1] > others[2]
+
+
+def test_an_optimizer_that_asks_twice_in_one_update_is_refused():
+    asks_twice = partial(lbfgs, max_iter=2)
+    with pytest.raises(ValueError, match=r"an update is one evaluation; for torch\.optim\.LBFGS set .*max_iter=1"):
+        make(Shift(), steps=1, lr=1, optimizer=asks_twice)(*scene())
 
 
 def test_front_runs_once_per_level():

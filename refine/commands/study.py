@@ -1,7 +1,7 @@
 """Answer a question: run the arms of a study on the same images and masks, and compare them.
 
     refine study experiments/which_layers input=photos output=runs/which_layers
-    refine study experiments/steps_lr input=photos output=runs/steps_lr launcher=submitit_slurm n=24 device=cuda
+    refine study experiments/steps_lr input=photos output=runs/steps_lr launcher=submitit_slurm device=cuda
     refine study experiments/steps_lr output=runs/steps_lr report_only=true
 
 Settings that are not listed below go to every arm's `refine predict`. The same command continues after any kill.
@@ -18,8 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from refine.arms import Job, Study, make_jobs, read_study
 from refine.config import CONFIGS, PATHS, ConfigError, compose, literal, truth
+from refine.masks import KINDS
 from refine.plan import STUDY, problem, read_plan, write_plan
 
+# Values that are no paths, even beside a folder of that name.
+WORDS: dict[str, tuple[str, ...]] = {"masks": KINDS, "truth": ("input",), "backbone.weights": ("random",)}
 NEEDED = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
 
 
@@ -42,7 +45,7 @@ def run(overrides: Sequence[str]) -> int:
     if truth(config, "report_only"):
         return _conclude(study, list(read_plan(output).values()), output, config, overrides)
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
-    jobs = make_jobs(study, output, [_absolute(override) for override in common], controls)
+    jobs = make_jobs(study, output, [absolute(override) for override in common], controls)
     for job in jobs:
         _check_job(job)
     jobs = write_plan(output, jobs)
@@ -93,11 +96,19 @@ def _check_launcher(override: str) -> None:
         )
 
 
-def _absolute(override: str) -> str:
-    """A path as it is seen from anywhere, if it is one."""
+def absolute(override: str) -> str:
+    """A path as it is seen from anywhere, if it is one.
+
+    Args:
+        override: Hydra's ``key=value``.
+    """
     key, _, value = override.partition("=")
     path = Path(value).expanduser()
-    return f"{key}={path.absolute()}" if key in (*PATHS, "config_dir", "backbone") and path.exists() else override
+    if key == "backbone":
+        given = path.suffix in (".yaml", ".yml")
+    else:
+        given = key in (*PATHS, "config_dir") and value not in WORDS.get(key, ())
+    return f"{key}={path.absolute()}" if given and path.exists() else override
 
 
 def _check_job(job: Job) -> None:
