@@ -150,6 +150,17 @@ def truth(config: DictConfig, key: str) -> bool:
     return bool(config[key])
 
 
+def check_positive(config: DictConfig, key: str, whole: bool = False) -> None:
+    """Check that a setting is a number above 0.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
+        raise ConfigError(f"{key}={value}: expected a {'whole ' * whole}number above 0.")
+
+
 def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[str]]:
     paths, config_dir, others = {}, None, []
     for override in overrides:

@@ -1,5 +1,8 @@
 """The bytes of a file -> its planes of integers: Pillow for 8 bits, OpenCV for 16, or the reason why neither can."""
 
+import warnings
+from typing import BinaryIO
+
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -21,6 +24,21 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it is damaged or cut short ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def read_size(data: BinaryIO) -> tuple[int, int]:
+    """``(height, width)`` px as the header of a file says it, not turned upright; ``(0, 0)`` if it cannot be read.
+
+    Args:
+        data: Of the file; no pixel of it is read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever reads the pixels will hear it
+        try:
+            with Image.open(data, formats=list(FORMATS.values())) as image:
+                return image.height, image.width
+        except Exception:  # decoders answer damaged files with nearly any exception
+            return 0, 0
 
 
 def read_planes(image: Image.Image, data: bytes) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 log = logging.getLogger("refine")
+_LIGHTNING = ("lightning.pytorch", "lightning.fabric")
 
 
 class Terminal(logging.StreamHandler):  # type: ignore[type-arg]
@@ -19,6 +20,27 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+class LogFile(logging.FileHandler):
+    """What it cannot write, on a full disk, is lost; the terminal hears what matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`; its own would print a traceback for every line."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, Lightning's own words (which devices there are, which tips) go nowhere; there is no log yet."""
+    loggers = [logging.getLogger(name) for name in _LIGHTNING]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Inside, everything that is said goes to a file, and to the terminal what a user needs.
@@ -26,15 +48,15 @@ def logged(path: Path) -> Iterator[None]:
     Args:
         path: Of the file, to which is added.
     """
-    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = Terminal()
     terminal.setLevel(logging.INFO)
-    quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *quiet)]
+    lightning = [logging.getLogger(name) for name in _LIGHTNING]
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *lightning)]
     log.handlers, log.propagate = [file, terminal], False
     log.setLevel(logging.DEBUG)
-    for logger in quiet:
+    for logger in lightning:
         logger.handlers, logger.propagate = [file], False
     show = warnings.showwarning
     # Our own warnings are for the user; those of libraries (deprecations and the like) for the log.

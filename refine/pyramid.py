@@ -174,6 +174,14 @@ class Pyramid:
         levels = 1 + round(max(0.0, octaves))
         return levels if self.max_levels is None else min(levels, self.max_levels)
 
+    def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """True ``(height, width)`` of the levels of an image of this size, coarse to fine."""
+        sizes = [(height, width)]
+        for _ in range(self.depth(height, width) - 1):
+            height, width = (max(1, int(side / self.factor)) for side in sizes[0])
+            sizes.insert(0, (height, width))
+        return tuple(sizes)
+
     def __call__(self, image: Tensor, mask: Tensor, multiple_of: int = 1, minimum_side: int = 1) -> tuple[Level, ...]:
         """Build the levels.
 
@@ -187,15 +195,10 @@ class Pyramid:
             The levels, coarse to fine; the last holds the given pixels, padded.
         """
         scales = [(image, mask)]
-        for _ in range(self.depth(*image.shape[-2:]) - 1):
-            image, mask = self._coarser(*scales[0])
-            scales.insert(0, (image, mask))
+        for size in self.sizes(*image.shape[-2:])[-2::-1]:
+            finer, hole = scales[0]
+            scales.insert(0, (downscale(finer, size, self.factor), downscale_mask(hole, size, self.factor)))
         return tuple(make_level(*scale, multiple_of, minimum_side, self.padding) for scale in scales)
-
-    def _coarser(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = (max(1, int(side / self.factor)) for side in image.shape[-2:])
-        size = (height, width)
-        return downscale(image, size, self.factor), downscale_mask(mask, size, self.factor)
 
 
 def make_level(

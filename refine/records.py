@@ -5,6 +5,7 @@ result's hash; so after a kill a result is finished exactly if its file has the 
 """
 
 import csv
+import errno
 import functools
 import hashlib
 import io
@@ -19,6 +20,7 @@ from refine.images import write_atomic
 from refine.lock import Lock
 
 FOLDER = ".refine"
+Rows = dict[tuple[str, str], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,21 @@ class Records:
     Args:
         output: The folder of the results.
         settings: Everything that changes pixels, as plain nested values.
+        rank: Of this process among those that share the work; each writes rows of its own.
 
     Attributes:
-        rank: Of this process among those that share the work; each writes rows of its own.
         failures: Samples that could not be done.
-        finished: Names of the results made.
+        finished: Hashes of the results made, by name.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
         self.output = output
         self.folder = output / FOLDER
         self.settings = dict(settings)
         self.configuration = hash_settings(settings)
-        self.rank = 0
+        self.rank = rank
         self.failures: list[Failure] = []
-        self.finished: list[str] = []
+        self.finished: dict[str, str] = {}
         self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
         self._lock: Lock | None = None
 
@@ -110,19 +112,21 @@ class Records:
         file = self.output / name
         if not os.path.lexists(file):
             return "missing"
-        row = self._row(name)
-        if row is None:
+        rows = self._rows_of(name)
+        if not rows:
             return "not made by refine, or changed since"
-        if row["configuration"] != self.configuration:
+        ours = [row for row in rows if row["configuration"] == self.configuration]
+        if not ours:
             return "of another configuration"
-        if row["inputs"] != inputs:
+        same = [row for row in ours if row["inputs"] == inputs]
+        if not same:
             return "of other input files"
-        self._found[name] = row
+        self._found[name] = same[-1]
         return "finished"
 
     def differences(self, name: str) -> list[str]:
         """In which settings a result of another configuration was made: ``key: its value -> now``."""
-        row = self._row(name) or {}
+        row = (self._rows_of(name) or [{}])[-1]
         try:
             text = (self.folder / f"settings-{row.get('configuration', '')[:12]}.json").read_text()
         except OSError:
@@ -133,7 +137,7 @@ class Records:
         ]
 
     def finish(self, name: str, inputs: str, data: bytes, row: Mapping[str, Any]) -> None:
-        """Write a result, its row first.
+        """Write a result, its row first. A file that holds it already is left alone: another run was faster.
 
         Args:
             name: Of the result, relative to the output folder.
@@ -147,16 +151,26 @@ class Records:
         (self.output / name).parent.mkdir(parents=True, exist_ok=True)
         sha256 = hashlib.sha256(data).hexdigest()
         self._append({"output": name, "configuration": self.configuration, "inputs": inputs, "sha256": sha256, **row})
-        write_atomic(self.output / name, data, self._scratch)
-        self.finished.append(name)
+        file = self.output / name
+        if not (file.is_file() and hash_file(file) == sha256):
+            write_atomic(file, data, self._scratch)
+        self.finished[name] = sha256
 
     def fail(self, failure: Failure) -> None:
         """Note a sample that could not be done."""
         self.failures.append(failure)
 
+    def made(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of these results, to be made by a process that can no longer tell, it made: hashes by name."""
+        rows = _read_rows(self.folder)
+        hashes = {name: hash_file(file) for name in names if (file := self.output / name).is_file()}
+        return {name: sha256 for name, sha256 in hashes.items() if self._ours(rows.get((name, sha256), []))}
+
     def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """The rows of these results, over all processes."""
-        rows = {name: row for (name, _), row in _read_rows(self.folder).items()} | self._found
+        written = _read_rows(self.folder)
+        made = {name: self._ours(written.get((name, sha256), []))[-1:] for name, sha256 in self.finished.items()}
+        rows = self._found | {name: row for name, rows in made.items() for row in rows}
         return [rows[name] for name in names if name in rows]
 
     def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -175,34 +189,38 @@ class Records:
     def _scratch(self) -> Path:
         return self.folder / "unfinished"
 
-    def _row(self, name: str) -> dict[str, Any] | None:
-        """The row of a result as its file is now."""
+    def _rows_of(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a result as its file is now."""
         file = self.output / name
-        return self._rows.get((name, hash_file(file))) if file.is_file() else None
+        return self._rows.get((name, hash_file(file)), []) if file.is_file() else []
+
+    def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["configuration"] == self.configuration]
 
     @functools.cached_property
-    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def _rows(self) -> Rows:
         return _read_rows(self.folder)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.folder / f"rows-{self.rank}.jsonl").open("a") as stream:
-            # The line break comes first: a line that a kill cut short must not swallow this one.
-            stream.write("\n" + json.dumps(row))
-            stream.flush()
+        with (self.folder / f"rows-{self.rank}.jsonl").open("ab", buffering=0) as stream:
+            # The line break comes first: a line that a kill cut short must not swallow this one. Written at once, so
+            # that the lines of two runs do not mix.
+            line = f"\n{json.dumps(row)}".encode()
+            if stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(stream.fileno())
 
 
-def _read_rows(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The latest row of each result and hash, the latest of all last, over all processes."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+def _read_rows(folder: Path) -> Rows:
+    """The rows of each result and hash over all processes, those of a process in the order of time."""
+    rows: Rows = {}
     for file in sorted(folder.glob("rows-*.jsonl")):
         for line in file.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                key = row["output"], row["sha256"]
-                rows.pop(key, None)
-                rows[key] = row
-            except (ValueError, KeyError, TypeError):
+                if {"configuration", "inputs"} <= row.keys():
+                    rows.setdefault((row["output"], row["sha256"]), []).append(row)
+            except (ValueError, KeyError, AttributeError):
                 continue  # cut short by a kill; its result never appeared
     return rows
 

@@ -10,8 +10,8 @@ PACKAGE = Path(refine.__file__).parent
 ORDER = (
     "types decode exif images encode pickles weights fetch pyramid objective rules frozen "
     "precision adapters iterates schedule footprint layers refiner devices masks config api metrics "
-    "distances memory evaluation lock records jobs evalset summary series pictures data module log callbacks arms "
-    "plan study plots cases page report commands sweep __main__ "
+    "distances memory evaluation lock records tars jobs evalset summary roll shares ranks series pictures data module "
+    "log callbacks arms plan study plots cases page report commands sweep __main__ "
 ).split()
 
 
@@ -55,5 +55,5 @@ def test_only_some_rooms_know_lightning():
         for f in PACKAGE.rglob("*.py")
         if "import lightning" in f.read_text() or "from lightning" in f.read_text()
     }
-    assert knowing <= {"data.py", "module.py", "predict.py", *callbacks}
+    assert knowing <= {"data.py", "module.py", "predict.py", "ranks.py", *callbacks}
     assert "module.py" in knowing

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -54,6 +55,7 @@ class ResultWriter(Callback):
             return
         seconds = time.perf_counter() - self._started
         cost = {"seconds": round(seconds, 3), "peak_memory_mib": round(peak(pl_module.device))}
+        cost["threads"] = torch.get_num_threads()
         try:
             self._write(outputs, batch, cost)
         except Exception as error:

@@ -24,14 +24,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torch import distributed
 from torch.utils.data import DataLoader
 
 from refine.api import make_refiner
 from refine.callbacks import LiveProgress, Loggers, Panels, ProgressBar, ResultWriter, opened, publish
-from refine.config import ConfigError, build, compose, mask_options, mask_suite, plain, truth
+from refine.config import ConfigError, check_positive, compose, mask_options, mask_suite, plain, truth
 from refine.data import Jobs, MaskOptions
 from refine.decode import FORMATS
 from refine.distances import PAIRWISE, SETWISE, learned_scores, set_scores
@@ -39,11 +37,14 @@ from refine.evalset import draw, listed
 from refine.evaluation import Evaluator
 from refine.images import SUFFIXES, read_picture, to_tensor
 from refine.jobs import Job, find_jobs, same
-from refine.log import log, logged
+from refine.log import log, logged, quiet
 from refine.module import InpaintingModule
 from refine.pictures import choose
+from refine.ranks import make_trainer, set_threads, together, use_own_device
 from refine.records import Failure, Records
 from refine.refiner import Refiner
+from refine.roll import Roll
+from refine.shares import account, in_listing, share_out, tell
 from refine.summary import summarize, told
 
 
@@ -65,33 +66,38 @@ def run(overrides: Sequence[str]) -> int:
     output = _output_folder(config)
     jobs, failures = _jobs(config)
     _spare_inputs(jobs, output, config.format)
-    with warnings.catch_warnings(record=True) as early:  # before there is a log
+    with warnings.catch_warnings(record=True) as early, quiet():  # before there is a log
+        use_own_device()
         refiner = make_refiner(config)
-    records = Records(output, pixel_settings(config, refiner.backbone.weights_hash))
+        trainer = make_trainer(config.trainer, refiner.backbone.device)
+        set_threads(config.threads, trainer)
+    records = Records(output, pixel_settings(config, refiner.backbone.weights_hash), trainer.global_rank)
     panels = _panels(config, jobs, records, refiner)
-    todo = _unfinished(jobs, records, config)
-    _open(records)
-    with logged(records.folder / "log.txt"), contextlib.ExitStack() as stack:
+    with together(trainer, ["predict", *overrides], config.patience) as roll, contextlib.ExitStack() as stack:
+        todo: list[Job] = []
+        if not roll.rank:  # it alone looks what is there: the others would see what it makes meanwhile
+            todo = _unfinished(jobs, records, config)
+            _open(records)
+            roll.deal(share_out(todo, refiner, roll.size, config.data.side))
+        share = in_listing(roll.share(), jobs)
+        if roll.rank:
+            _open(records)
+        stack.enter_context(logged(records.folder / "log.txt"))
         for warning in early:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        trainer = _trainer(config, refiner.backbone.device)
-        records.rank = trainer.global_rank
-        if not records.rank:
-            log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
-        share = todo[trainer.global_rank :: trainer.world_size]
         loggers = stack.enter_context(_loggers(config, records))
         writer = ResultWriter(records, config.format, _evaluator(config, refiner), panels.keep)
-        callbacks = [panels, writer, ProgressBar(len(share)), LiveProgress(loggers)]
-        trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        trainer.callbacks += [panels, writer]  # type: ignore[attr-defined]
+        if not roll.rank:
+            records.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+            log.info("refine predict: %d job%s", len(jobs), "s" * (len(jobs) != 1))
+            trainer.callbacks += [ProgressBar(len(share)), LiveProgress(loggers)]  # type: ignore[attr-defined]
         start = time.perf_counter()
-        stopped = 0
-        if todo:
-            stopped = _predict(trainer, refiner, _dataset(share, config))
-        if not stopped:
-            _gather(records)
-        if records.rank:
+        stopped, others = _predict(trainer, refiner, _dataset(share, config), roll)
+        if roll.rank:
+            tell(roll, records, stopped)
             return stopped
+        account(others, records, roll.dealt, config.format, bool(stopped))
         records.failures = [*failures, *records.failures]
         publishing = partial(publish, loggers, records.folder, panels.chosen)
         loggers.status = _report(records, config, jobs, todo, time.perf_counter() - start, stopped, publishing)
@@ -161,6 +167,8 @@ def _check(config: DictConfig) -> None:
         raise ConfigError(f"format={config.format}: expected one of {', '.join(FORMATS)}.")
     mask_options(config)
     truth(config, "overwrite")
+    check_positive(config, "threads", whole=True)
+    check_positive(config, "patience")
     if config.evaluate is not None:
         truth(config, "evaluate")
     for name in config.metrics:
@@ -228,40 +236,19 @@ def _hash_inputs(job: Job) -> str:
         return "unreadable"  # the job will fail with a better message; an old result is not taken for its own
 
 
-def _trainer(config: DictConfig, device: torch.device) -> L.Trainer:
-    """The trainer, on the device the refiner was placed on unless one is asked for."""
-    if config.trainer.accelerator == "auto":
-        config.trainer.accelerator = {"cuda": "gpu"}.get(device.type, device.type)
-    if device.index is not None:
-        config.trainer.devices = [device.index]
-    try:
-        trainer: L.Trainer = build(config.trainer)
-    except (MisconfigurationException, ValueError) as error:
-        raise ConfigError(f"trainer: {error}") from None
-    return trainer
-
-
-def _predict(trainer: L.Trainer, refiner: Refiner, jobs: Jobs) -> int:
-    """Run what is to do; the exit status of what stopped it, or 0."""
+def _predict(trainer: L.Trainer, refiner: Refiner, jobs: Jobs, roll: Roll) -> tuple[int, dict[int, Any]]:
+    """Run what is to do; the exit status of what stopped it, or 0, and for process 0 what the others tell."""
     try:
         with _stoppable():
-            loader = DataLoader(jobs, batch_size=None)
-            trainer.predict(InpaintingModule(refiner), loader, return_predictions=False)
+            if len(jobs):
+                loader = DataLoader(jobs, batch_size=None)
+                trainer.predict(InpaintingModule(refiner), loader, return_predictions=False)
+            return 0, roll.collect()
     except KeyboardInterrupt:
-        return 130
+        stopped = 130
     except SystemExit as stop:  # Lightning's own way out of Ctrl-C has status 1
-        return 143 if stop.code == 143 else 130
-    return 0
-
-
-def _gather(records: Records) -> None:
-    """Tell all processes what each of them did."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    told: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(told, (records.finished, records.failures))
-    records.finished = [name for finished, _ in told for name in finished]
-    records.failures = [failure for _, failures in told for failure in failures]
+        stopped = 143 if stop.code == 143 else 130
+    return stopped, roll.dismiss()
 
 
 @contextlib.contextmanager

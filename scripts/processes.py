@@ -1,0 +1,192 @@
+"""The claims about several processes, each tried for real, on generated images and a random LaMa.
+
+    python scripts/processes.py same out=<folder>       # 1 process, DDP, two torchrun nodes, srun: the same bytes?
+    python scripts/processes.py kills out=<folder>      # ten kills -9 of random processes over 40 images
+    python scripts/processes.py balance out=<folder>    # 40 images of 0.1 to 2 MP over two processes: who ends when?
+
+`same` leaves out srun where there is none (scripts/local_slurm.sh brings one up). `balance` is a timing: run it alone.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from refine.api import load
+from refine.shares import cost
+
+VARYING = ("seconds", "peak_memory_mib")  # columns of rows.csv that differ between any two runs
+TINY = ["backbone=lama", "backbone.weights=random", "backbone.native_size=16", "device=cpu"]
+TINY += [f"backbone.sizes.{size}" for size in ("width=4", "blocks=1", "downsamplings=2", "global_channels=12")]
+DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+
+def make_images(folder: Path, sizes: list[tuple[int, int]]) -> None:
+    """Noise with a hole in the middle, as ``im00.png`` and ``im00_mask.png`` ..."""
+    folder.mkdir(parents=True)
+    for number, (width, height) in enumerate(sizes):
+        noise = np.random.default_rng(number).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"im{number:02}.png")
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : height // 2, width // 4 : 3 * width // 4] = 255
+        Image.fromarray(mask).save(folder / f"im{number:02}_mask.png")
+
+
+def predict(folder: Path, output: Path, *overrides: str) -> list[str]:
+    """The arguments of a run."""
+    return ["-m", "refine", "predict", f"input={folder}", f"output={output}", *TINY, *overrides]
+
+
+def ways(folder: Path, output: Path, *overrides: str) -> dict[str, list[list[str]]]:
+    """The same run in every way of starting it: the commands to start side by side."""
+    arguments = lambda way, *further: predict(folder, output / way, *overrides, *further)  # noqa: E731
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *node]
+    elastic = arguments("torchrun", "trainer=ddp", "trainer.accelerator=cpu")
+    found = {
+        "one": [[sys.executable, *arguments("one")]],
+        "ddp": [[sys.executable, *arguments("ddp", *DDP)]],
+        "torchrun": [[*torchrun, f"--node-rank={rank}", *elastic] for rank in range(2)],
+    }
+    if shutil.which("srun") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
+        srun = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--kill-on-bad-exit=1", "--immediate=60"]
+        found["srun"] = [[*srun, sys.executable, *arguments("srun", "trainer=slurm", "trainer.accelerator=cpu")]]
+    return found
+
+
+def results(output: Path) -> dict[str, str]:
+    """Hash of every result by name."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(output.glob("*.png"))}
+
+
+def stamps(output: Path) -> dict[str, tuple[int, int]]:
+    """Time and inode of every result: both stay only if nobody wrote it."""
+    return {file.name: (file.stat().st_mtime_ns, file.stat().st_ino) for file in output.glob("*.png")}
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    """The merged rows, without what differs between any two runs."""
+    with (output / ".refine" / "rows.csv").open(newline="") as stream:
+        return [{k: v for k, v in row.items() if k not in VARYING} for row in csv.DictReader(stream)]
+
+
+def same(out: Path) -> bool:
+    """Every way of starting it gives the same bytes and the same rows."""
+    make_images(out / "in", [(40 + 9 * number, 97 - 4 * number) for number in range(11)])
+    (out / "out").mkdir()
+    made = {}
+    for way, commands in ways(out / "in", out / "out", "refiner.steps=3").items():
+        start = time.perf_counter()
+        started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+        said = [process.communicate()[1] for process in started]
+        statuses = [process.returncode for process in started]
+        print(
+            f"{way}: status {statuses}, {len(results(out / 'out' / way))} images, {time.perf_counter() - start:.0f} s"
+        )
+        if any(statuses):
+            print(*said, sep="\n")
+        made[way] = results(out / "out" / way), rows(out / "out" / way)
+    alike = all(other == made["one"] and len(other[0]) == 11 for other in made.values())
+    print(f"{', '.join(made)}: {'identical images and rows' if alike else 'THEY DIFFER'}")
+    return alike
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kills(out: Path, count: int = 40, times: int = 10) -> bool:
+    """Kill a random one of two processes at a random moment, again and again; then let it finish."""
+    make_images(out / "in", [(90 + number, 110 - number) for number in range(count)])
+    choose = random.Random(0)
+    command = [sys.executable, *predict(out / "in", out / "out", "refiner.steps=8", *DDP)]
+    seen: dict[str, tuple[int, int]] = {}
+    good = True
+    for kill in range(times):
+        wanted = choose.randint(1, max(1, (count - len(seen)) // (times - kill) - 1))
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(stamps(out / "out")) < min(count - 1, len(seen) + wanted):
+            time.sleep(0.01)
+        time.sleep(choose.random() * 0.3)
+        second = choose.random() < 0.5 and children(process.pid)
+        os.kill(second[0] if second else process.pid, signal.SIGKILL)
+        if second and kill < times - 1:  # the other would go on and leave nothing to kill
+            time.sleep(choose.random())
+            process.kill()
+        status = process.wait()
+        time.sleep(3)  # whoever is left notices, and ends
+        now = stamps(out / "out")
+        kept = seen.items() <= now.items()
+        good &= kept and (status != 0 or len(now) == count)
+        print(f"kill {kill + 1}: process {int(bool(second))}, status {status}, {len(now)} images, kept: {kept}")
+        seen = now
+    status = subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+    good &= status == 0 and seen.items() <= stamps(out / "out").items()
+    undisturbed = [sys.executable, *predict(out / "in", out / "undisturbed", "refiner.steps=8")]
+    subprocess.run(undisturbed, check=True, stderr=subprocess.DEVNULL)
+    right = sum(results(out / "undisturbed").get(name) == made for name, made in results(out / "out").items())
+    print(f"in the end: status {status}, {right} of {count} images right, none rewritten: {good}")
+    return good and right == count
+
+
+def balance(out: Path, *overrides: str) -> bool:
+    """Images of very different size; when does each of two processes finish its share?"""
+    choose = random.Random(0)
+    pixels = [1e5 * 20 ** (number / 39) for number in range(40)]  # 0.1 to 2 MP, evenly on a logarithmic scale
+    choose.shuffle(pixels)
+    sizes = [(round((n * a) ** 0.5), round((n / a) ** 0.5)) for n in pixels for a in [choose.uniform(0.6, 1.6)]]
+    make_images(out / "in", sizes)
+    settings = ["backbone.native_size=128", "refiner.steps=2", *overrides]
+    command = [sys.executable, *predict(out / "in", out / "out", *settings, *DDP)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    files = [out / "out" / ".refine" / f"rows-{rank}.jsonl" for rank in (0, 1)]
+    seconds = [
+        {row["key"]: row["seconds"] for row in map(json.loads, file.read_text().split("\n")[1:])} for file in files
+    ]
+    loads = [sum(share.values()) for share in seconds]
+    ends = abs(files[0].stat().st_mtime - files[1].stat().st_mtime)
+    print(f"by cost: {loads[0]:.1f} and {loads[1]:.1f} s, {apart(loads):.1%} apart; last results {ends:.1f} s apart")
+    every = [value for _, value in sorted((seconds[0] | seconds[1]).items())]
+    strided = [sum(every[rank::2]) for rank in (0, 1)]
+    print(f"control, every other image: {strided[0]:.1f} and {strided[1]:.1f} s, {apart(strided):.1%} apart")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the weights are random
+        refiner = load(*TINY, *settings)
+    rates = sorted(value / cost(refiner, (h, w)) * 1e9 for value, (w, h) in zip(every, sizes, strict=True))
+    print(
+        f"ns per pixel and pass: median {statistics.median(rates):.1f}, 10 to 90 %: {rates[4]:.1f} to {rates[35]:.1f}"
+    )
+    return apart(loads) < 0.1
+
+
+def apart(loads: list[float]) -> float:
+    """Difference as a share of the larger."""
+    return abs(loads[0] - loads[1]) / max(loads)
+
+
+def main(what: str, folder: str, *overrides: str) -> int:
+    """Run one of them; the exit status."""
+    out = Path(folder.removeprefix("out=")).resolve()
+    out.mkdir(parents=True)
+    return int(not {"same": same, "kills": kills, "balance": balance}[what](out, *overrides))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
