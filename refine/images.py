@@ -66,7 +66,8 @@ def read_picture(path: str | Path) -> Picture:
         UnreadableImage: Whatever is wrong with the file.
     """
     try:
-        if (file := Path(path)).exists() and not file.is_file():  # a pipe or a device could keep us waiting forever
+        file = path if isinstance(path, Path) else Path(path)
+        if file.exists() and not file.is_file():  # a pipe or a device could keep us waiting forever
             raise UnreadableImage("it is not a file")
         return _decode(file.read_bytes(), str(path))
     except Exception as error:  # decoders answer damaged files with nearly any exception

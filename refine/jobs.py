@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from refine.images import SUFFIXES
 from refine.masks import Suite
 from refine.records import FOLDER, Failure, hash_files, hash_settings
+from refine.tars import expand, samples
 
 _MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
 
@@ -56,8 +57,9 @@ def find_jobs(
     """List what there is to do.
 
     Args:
-        input: An image, a folder (searched through all its folders), or a CSV manifest with the columns ``image``,
-            ``mask`` and possibly ``name``.
+        input: An image, a folder (searched through all its folders), a CSV manifest with the columns ``image``,
+            ``mask`` and possibly ``name``, or tar files with ``x.png`` and ``x.mask.png``: a folder of them, one, or
+            ``shards-{000..009}.tar``.
         mask: Mask of the one image, or one for every image of a folder.
         masks: Folder of masks with the images' stems, or a suite that draws one for each image; without it masks lie
             beside the images as ``x_mask.png``, ``x_mask001.png`` ...
@@ -72,12 +74,16 @@ def find_jobs(
         ValueError: If the input does not exist or holds nothing, or two jobs would write one result.
     """
     source = Path(input).expanduser()
+    tars = _tars(input)
     if mask is not None and masks is not None:
         raise ValueError("mask= (one file) and masks= (a folder) exclude each other; give one of them.")
-    for name, path in (("input", input), ("mask", mask)):
+    for name, path in (("input", str(tars[0]) if tars else input), ("mask", mask)):
         if path is not None and not os.path.lexists(Path(path).expanduser()):
             raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
-    if source.is_dir():
+    if tars:
+        _refuse("tar files", mask=mask, masks=None if isinstance(masks, Suite) else masks)
+        jobs, failures = _from_tars(tars, masks if isinstance(masks, Suite) else None)
+    elif source.is_dir():
         jobs, failures = _from_folder(source, mask, masks, Path(output))
     elif source.suffix.lower() == ".csv":
         _refuse("a CSV manifest", mask=mask, masks=None if isinstance(masks, Suite) else masks)
@@ -227,6 +233,29 @@ def _from_manifest(manifest: Path, suite: Suite | None) -> tuple[list[Job], list
         key = row.get("name") or _manifest_key(manifest, manifest.parent / row["mask" if shared else "image"])
         truth = manifest.parent / row["truth"] if row.get("truth") else None
         jobs.append(Job(_checked_key(key, f"{manifest.name}:{line}"), image, mask, truth))
+    return jobs, failures
+
+
+def _tars(input: str) -> list[Path]:
+    """The tar files that are meant; none where it is something else."""
+    source = Path(input).expanduser()
+    if source.is_dir():
+        return [] if _files(source) else sorted(source.glob("*.tar"))
+    return expand(input) if source.suffix.lower() == ".tar" else []
+
+
+def _from_tars(tars: Sequence[Path], suite: Suite | None) -> tuple[list[Job], list[Failure]]:
+    jobs: list[Job] = []
+    failures: list[Failure] = []
+    for tar in tars:
+        found, damage = samples(tar)
+        failures += [Failure(str(tar), damage)] if damage else []
+        for key, parts in found.items():
+            image, mask = parts.get(""), suite or parts.get("mask")
+            if image is None or mask is None:
+                failures.append(Failure(key, f"has no {'image' if image is None else 'mask'} in {tar}"))
+            else:
+                jobs.append(Job(_checked_key(f"{key}.png", str(tar)), image, mask))
     return jobs, failures
 
 
