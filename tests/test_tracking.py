@@ -437,7 +437,7 @@ def test_online_falls_back_to_offline(tmp_path, photos, tiny, environment, reaso
 
 @pytest.mark.slow
 def test_the_rows_and_pictures_of_all_processes_are_told(tmp_path, photos, tiny):
-    shared = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp", "logger=wandb"]
+    shared = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "logger=wandb"]
     command = ["-m", "refine", "predict", f"input={photos}", f"output={tmp_path / 'out'}", "masks=thin", *tiny, *shared]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
