@@ -1,37 +1,74 @@
-"""The worked example of CONTRIBUTING.md, taken from its text."""
+"""The worked examples of CONTRIBUTING.md, taken from its text and run as they stand."""
 
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from generated import hole, photo
 
 import refine
+from refine.__main__ import main
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
-IMPORTS = """
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from refine.adapters.base import FrontRear
-from refine.types import Features, Level
-from refine.weights import hash_state
-"""
 
 
-def block(language):
-    return re.search(rf"```{language}\n(.*?)```", TEXT, re.S)[1]
+def block(language: str, holding: str) -> str:
+    return next(text for text in re.findall(rf"```{language}\n(.*?)```", TEXT, re.S) if holding in text)
 
 
-def test_the_smallest_backbone_refines(tmp_path, monkeypatch):
-    (tmp_path / "blur.py").write_text(IMPORTS + block("python"))
-    (tmp_path / "blur.yaml").write_text(block("yaml"))
+@pytest.fixture
+def blur(tmp_path, monkeypatch):
+    """The three files of a new backbone, in a folder of a user's own."""
+    (tmp_path / "blur.py").write_text(block("python", "class Blur"))
+    (tmp_path / "blur.yaml").write_text(block("yaml", "blur.Blur"))
+    (tmp_path / "test_blur.py").write_text(block("python", "def test_what_is_special"))
     monkeypatch.syspath_prepend(tmp_path)
-    refiner = refine.load(f"backbone={tmp_path / 'blur.yaml'}", "refiner.steps=3", "device=cpu")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("blur", None)
+
+
+def test_the_smallest_backbone_refines(blur):
+    refiner = refine.load("backbone=blur.yaml", "refiner.steps=3", "device=cpu")
     image, mask = torch.rand(1, 3, 64, 72), torch.zeros(1, 1, 64, 72)
     mask[..., 20:50, 20:50] = 1
     result = refiner(image, mask)
     losses = result.levels[1].losses[:, 0]
     assert losses[-1] < losses[0]
     assert torch.equal(result.image[..., :20, :], image[..., :20, :])
-    del sys.modules["blur"]
+
+
+def test_the_smallest_backbone_keeps_the_contract(blur, capsys):
+    assert main(["check", "backbone=blur.yaml"]) == 0, capsys.readouterr().out
+
+
+def test_the_test_of_the_smallest_backbone_passes(blur):
+    names: dict = {}
+    exec((blur / "test_blur.py").read_text(), names)
+    names["test_what_is_special_about_it"]()
+
+
+@pytest.fixture
+def filler(tiny):
+    names: dict = {}
+    exec(block("python", "class Filler"), names)
+    return names["Filler"](*tiny)
+
+
+def test_a_tool_of_ones_own(filler):
+    image, mask, told = photo(60, 50), hole(60, 50), []
+    filled = filler(image, mask, told.append)
+    assert filled.dtype == np.uint8 and np.array_equal(filled[~mask], image[~mask])
+    assert not np.array_equal(filled[mask], image[mask])
+    assert told == sorted(told) and len(told) == 6 and told[-1] == 1  # two refined levels, two updates each
+
+
+def test_a_tool_that_cancels(filler):
+    def cancel(share: float) -> None:
+        raise InterruptedError(share)
+
+    with pytest.raises(InterruptedError):
+        filler(photo(60, 50), hole(60, 50), cancel)
