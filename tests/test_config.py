@@ -47,7 +47,7 @@ def settings(*overrides: str) -> dict:
     ],
 )
 def test_paths_are_literal(path):
-    elsewhere = {"cache": "fetch", "plot": "layers"}
+    elsewhere = {"cache": "fetch", "plot": "layers", "study": "study", "controls": "study"}
     made = settings(*(f"{key}={path}" for key in PATHS if key not in elsewhere))
     for key, command in elsewhere.items():
         assert plain(compose(command, [f"{key}={path}"]))[key] == path
