@@ -72,6 +72,11 @@ class LaMa(Trunk):
         """See :class:`Trunk`."""
         return self.model
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The trunk and what follows it; a single block keeps less than its input, one bit per element of its ReLUs."""
+        return self.stages
+
     def enter(self, level: Level) -> Tensor:
         """See :class:`Trunk`."""
         return torch.cat([level.image * (1 - level.mask), level.mask], dim=1)
