@@ -1,4 +1,4 @@
-"""Settings beside a control on the same photos and masks: what they save, and what they change in the hole.
+r"""Settings beside a control on the same photos and masks: what they save, and what they change in the hole.
 
     python scripts/arms.py photos=kodak,urban count=24 side=384 \\
         "arms=refiner.tolerance=0;refiner.tolerance=0.01;refiner.tolerance=0.05"
@@ -42,13 +42,14 @@ COLUMNS = "updates saved seconds_ratio psnr_hole d_psnr d_psnr_95 d_ssim d_ssim_
 DRAWS = 10_000  # of the bootstrap
 
 
-def _photos(options: dict[str, Any]) -> list[Path]:
+def photos(options: dict[str, Any]) -> list[Path]:
+    """As many from each folder."""
     folders = [sorted(path for path in Path(name).iterdir()) for name in options["photos"].split(",")]
     each = -(-int(options["count"]) // len(folders))
     return [photo for folder in folders for photo in folder[:each]][: int(options["count"])]
 
 
-def _scene(photo: Path, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def scene(photo: Path, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Image ``(1, 3, H, W)`` and mask ``(1, 1, H, W)``."""
     picture, side = Image.open(photo).convert("RGB"), int(options["side"])
     if side:
@@ -60,7 +61,8 @@ def _scene(photo: Path, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return image, torch.from_numpy(mask)[None, None].float()
 
 
-def _load(arm: str, options: dict[str, Any]) -> refine.Refiner:
+def load(arm: str, options: dict[str, Any]) -> refine.Refiner:
+    """The refiner of one arm."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return refine.load(*filter(None, f"{options['common']},{arm}".split(",")))
@@ -69,16 +71,19 @@ def _load(arm: str, options: dict[str, Any]) -> refine.Refiner:
 def _rows(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row per photo and arm."""
     torch.set_num_threads(int(options["threads"]) or torch.get_num_threads())
-    arms = {arm: _load(arm, options) for arm in options["arms"].split(";")}
-    for photo in _photos(options):
-        image, mask = _scene(photo, options)
+    arms = {arm: load(arm, options) for arm in options["arms"].split(";")}
+    for photo in photos(options):
+        image, mask = scene(photo, options)
         control = None
         for arm, refiner in arms.items():
             wall, cpu = time.perf_counter(), time.process_time()
             result = refiner(image, mask)
             row = {"photo": photo.name, "arm": arm, "wall": time.perf_counter() - wall}
             row |= {"seconds": time.process_time() - cpu, "hole": float(mask.mean())}
-            row |= {"psnr_hole": float(psnr(result.image, image, mask)), "ssim_hole": float(ssim(result.image, image, mask))}
+            row |= {
+                "psnr_hole": float(psnr(result.image, image, mask)),
+                "ssim_hole": float(ssim(result.image, image, mask)),
+            }
             row["updates"] = int(sum(level.updates.sum() for level in result.levels))
             control = result.image if control is None else control
             row["psnr_to_control"] = float(psnr(result.image, control, mask))
@@ -116,28 +121,39 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def read(options: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+    """The options with what the command line says."""
+    options = dict(options)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in options:
+            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
+        options[key] = value
+    if not options["photos"]:
+        raise SystemExit("photos= is needed: folders, comma-separated.")
+    return options
+
+
+def report(rows: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    """Table and circumstances."""
+    number = len({row["photo"] for row in rows})
+    return f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {number} photos, {options}\n\n{_table(rows)}"
+
+
 def main(arguments: list[str]) -> None:
     """Measure and print the table.
 
     Args:
         arguments: ``key=value`` each.
     """
-    options = dict(DEFAULTS)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
-        options[key] = value
-    if not options["photos"] or not options["arms"]:
-        raise SystemExit("photos= and arms= are needed; see the top of this file.")
+    options = read(DEFAULTS, arguments)
     rows = []
     for row in _rows(options):
         rows.append(row)
         if options["rows"]:
             with Path(options["rows"]).open("a") as file:
                 file.write(json.dumps(row) + "\n")
-    photos = len({row["photo"] for row in rows})
-    print(f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {photos} photos, {options}\n\n{_table(rows)}")
+    print(report(rows, options))
 
 
 if __name__ == "__main__":

@@ -74,8 +74,13 @@ class LaMa(Trunk):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """The trunk and what follows it; a single block keeps less than its input, one bit per element of its ReLUs."""
-        return self.stages
+        """The trunk and what follows it, where the map between them is less than what the trunk keeps.
+
+        The rules keep one bit per element of a ReLU: in an FFC block 3.5 bits for each of the map's elements of 32. So
+        a single block never pays, and nor does a short trunk or that of the regular generator.
+        """
+        pays = self.sizes.kind == "ffc" and 3.5 * self.sizes.blocks > 32
+        return self.stages if pays else ()
 
     def enter(self, level: Level) -> Tensor:
         """See :class:`Trunk`."""
