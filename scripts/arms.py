@@ -22,7 +22,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,17 @@ def read(options: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
     return options
 
 
+def noted(rows: Iterable[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rows, each in the file as soon as it is there."""
+    kept = []
+    for row in rows:
+        kept.append(row)
+        if options["rows"]:
+            with Path(options["rows"]).open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    return kept
+
+
 def report(rows: list[dict[str, Any]], options: dict[str, Any]) -> str:
     """Table and circumstances."""
     number = len({row["photo"] for row in rows})
@@ -147,13 +158,7 @@ def main(arguments: list[str]) -> None:
         arguments: ``key=value`` each.
     """
     options = read(DEFAULTS, arguments)
-    rows = []
-    for row in _rows(options):
-        rows.append(row)
-        if options["rows"]:
-            with Path(options["rows"]).open("a") as file:
-                file.write(json.dumps(row) + "\n")
-    print(report(rows, options))
+    print(report(noted(_rows(options), options), options))
 
 
 if __name__ == "__main__":

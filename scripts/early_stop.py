@@ -11,6 +11,7 @@ Options as of scripts/arms.py, and ``tolerances=`` in place of ``arms=``.
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import arms
@@ -45,10 +46,10 @@ def _stopped(seen: Seen, tolerance: float, keep: str) -> tuple[Tensor, int, floa
     return iterates.chosen(lambda: seen[0][1])[0], updates, seen[updates][2]
 
 
-def _rows(options: dict[str, Any], tolerances: list[str]) -> list[dict[str, Any]]:
+def _rows(options: dict[str, Any], tolerances: list[str]) -> Iterator[dict[str, Any]]:
+    """One row per photo and tolerance."""
     torch.set_num_threads(int(options["threads"]) or torch.get_num_threads())
     refiner = arms.load("", options)
-    rows = []
     for photo in arms.photos(options):
         image, mask = arms.scene(photo, options)
         result, seen = _watched(refiner, image, mask)
@@ -61,9 +62,7 @@ def _rows(options: dict[str, Any], tolerances: list[str]) -> list[dict[str, Any]
                 raise SystemExit(f"{photo}: the iterates do not lead to the refiner's own result.")
             row = {"photo": photo.name, "arm": f"tolerance={tolerance}", "seconds": seconds, "updates": updates}
             row |= {"psnr_hole": float(psnr(filled, image, mask)), "ssim_hole": float(ssim(filled, image, mask))}
-            rows.append(row | {"psnr_to_control": float(psnr(filled, result.image, mask))})
-        print(photo.name, file=sys.stderr, flush=True)
-    return rows
+            yield row | {"psnr_to_control": float(psnr(filled, result.image, mask))}
 
 
 def main(arguments: list[str]) -> None:
@@ -73,7 +72,8 @@ def main(arguments: list[str]) -> None:
         arguments: ``key=value`` each.
     """
     options = arms.read({**arms.DEFAULTS, "tolerances": "0,0.005,0.01,0.02,0.05"}, arguments)
-    print(arms.report(_rows(options, options["tolerances"].split(",")), options))
+    rows = arms.noted(_rows(options, options["tolerances"].split(",")), options)
+    print(arms.report(rows, options))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Trunk(FrontRear):
         return self.leave(up(x))
 
     @functools.cached_property
-    def stages(self) -> tuple[nn.Sequential, ...]:
+    def stages(self) -> tuple[nn.Module, ...]:
         """What :meth:`rear` runs: the trunk from each cut to the next, or to its end, and what follows the trunk."""
         ends = [self.first_block + cut for cut in (*self.cuts, self.sizes.blocks)]
         sequence = self.sequence
