@@ -47,10 +47,13 @@ class Refiner:
         checkpoint: Keep still less of the rear and compute it again for the gradient.
         precision: ``32``, or ``bf16`` or ``16`` for the network alone: Fourier transforms, loss, z and optimizer stay
             in float32.
+        compile: Run the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU, takes
+            minutes for the first update at each size, and keeps more than the rules do.
         tolerance: End a level when its loss fell by less than this share of itself over three updates; 0 for never.
 
     Raises:
-        ValueError: If a name is not one of the backbone's layers, or a number is out of range.
+        ValueError: If a name is not one of the backbone's layers, a number is out of range, or settings exclude each
+            other.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Refiner:
         checkpoint: bool = False,
         precision: str | int = "32",
         tolerance: float = 0.0,
+        compile: bool = False,
     ) -> None:
         self.backbone = backbone
         self.pyramid = pyramid
@@ -78,12 +82,18 @@ class Refiner:
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
-        self.frozen = frozen
         self.checkpoint = checkpoint
         self.precision = checked_precision(precision)
         if not 0 <= tolerance < 1:
             raise ValueError(f"refiner.tolerance must be in [0, 1), a share of the loss; got {tolerance}.")
         self.tolerance = tolerance
+        if compile and (checkpoint or self.precision != "32"):
+            raise ValueError(
+                f"refiner.compile=true compiles the rear as a whole in float32; got checkpoint={checkpoint}, precision="
+                f"{self.precision}. Set refiner.checkpoint=false and refiner.precision=32, or refiner.compile=false."
+            )
+        self._compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
+        self.rules = frozen and not compile
         self._warned = False
 
     def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
@@ -227,8 +237,9 @@ class Refiner:
 
     def _rear(self, level: Level, features: Features) -> Tensor:
         blocks = self.backbone.blocks if self.checkpoint else None
+        rear = self._compiled if self._compiled and torch.is_grad_enabled() else self.backbone.rear
         with run_in(self.precision, level.image.device):
-            prediction = frozen.run(self.backbone.rear, features, rules=self.frozen, blocks=blocks)
+            prediction = frozen.run(rear, features, rules=self.rules, blocks=blocks)
         return prediction.to(level.image.dtype)
 
     def _warn_if_single(self, levels: tuple[Level, ...]) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from refine import heap
+
 Call = Callable[[], Tensor]  # the function with its arguments, as it is without the rule
 
 
@@ -37,6 +39,8 @@ class Convolution(_Rule):
         """``geometry``: stride, padding, dilation, transposed, output_padding, groups."""
         ctx.save_for_backward(weight)
         ctx.shape, ctx.format, ctx.geometry = x.shape, memory_format(x), geometry
+        if x.device.type == "cpu":
+            heap.trim()
         return call()
 
     @staticmethod
@@ -44,6 +48,8 @@ class Convolution(_Rule):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Under autocast the gradient has the dtype the convolution ran in; the weight follows it."""
         (weight,) = ctx.saved_tensors
+        if grad.device.type == "cpu":
+            heap.trim()
         x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)  # only its shape
         weight = weight.to(grad.dtype)
         only_input = (True, False, False)

@@ -1,6 +1,7 @@
 """The engine on networks whose answers can be worked out by hand."""
 
 import math
+import shutil
 from contextlib import nullcontext
 from functools import partial
 
@@ -424,3 +425,41 @@ def test_losses_of_images_that_ended_early_repeat_in_a_batch():
 def test_a_tolerance_out_of_range_is_refused(tolerance):
     with pytest.raises(ValueError, match=r"refiner\.tolerance"):
         make(tolerance=tolerance)
+
+
+class Product(Toy):
+    """A product and a sine, which keep their inputs."""
+
+    def rear(self, features):
+        return (features.z["plane"] * self.weight).sin() * features.z["plane"] + features.z["other"]
+
+
+def compiled():
+    return make(Product(), steps=3, compile=True)(*scene(seed=5)), make(Product(), steps=3)(*scene(seed=5))
+
+
+def test_compilation_takes_the_place_of_the_rules(monkeypatch):
+    calls = []
+    real = torch.compile
+
+    def watched(function, **settings):
+        eager = real(function, backend="aot_eager", **settings)
+        return lambda *args: (calls.append(torch.is_grad_enabled()), eager(*args))[1]
+
+    monkeypatch.setattr(torch, "compile", watched)
+    got, expected = compiled()
+    assert calls == [True] * 3  # neither the coarsest level nor the final forward pass is worth it
+    assert torch.equal(got.image, expected.image)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_in_earnest():
+    got, expected = compiled()
+    assert (got.image - expected.image).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("how", [{"checkpoint": True}, {"precision": "bf16"}])
+def test_compilation_stands_alone(how):
+    with pytest.raises(ValueError, match=r"refiner\.compile=true compiles the rear as a whole"):
+        make(compile=True, **how)

@@ -145,6 +145,11 @@ class AOTGAN(Trunk):
         self.freeze()
 
     @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The trunk's: each keeps several maps of the size of its input for its gate."""
+        return list(self.network.middle)
+
+    @property
     def sequence(self) -> nn.Sequential:
         """See :class:`Trunk`."""
         network = self.network

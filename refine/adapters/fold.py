@@ -1,7 +1,8 @@
-"""Batch norm in eval mode is a scale and a shift per channel: fold it into the convolutions before it.
+"""Less work for the same numbers, up to rounding (relative L2 of prediction and gradient below 1e-5).
 
-The prediction changes by rounding alone (relative L2 below 1e-5), and a pass over every feature map is saved, forward
-and backward. The state dict changes its keys, so load first.
+Batch norm in eval mode is a scale and a shift per channel: folded into the convolutions before it, it saves a pass over
+every feature map, forward and backward. The convolutions that go up again, of few channels and many pixels, run in
+channels-last format, in half the time on a CPU. The state dict changes its keys, so load first.
 """
 
 from itertools import pairwise
@@ -15,11 +16,12 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fold(model: nn.Module) -> None:
-    """Fold every batch norm of a LaMa generator, in place.
+    """Fold every batch norm of a LaMa generator and put what follows its trunk in channels-last format, in place.
 
     Args:
         model: As :func:`refine.adapters.ffc.build` makes it, its weights loaded.
     """
+    *_, last = (module for module in model.children() if isinstance(module, Convolution))
     for module in list(model.modules()):
         if isinstance(module, FFCNormAct):
             _fold_ffc(module)
@@ -29,6 +31,9 @@ def fold(model: nn.Module) -> None:
             for i, (conv, norm) in enumerate(pairwise(list(module))):
                 if isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
                     module[i + 1] = _absorbed(norm, conv)
+    for module in model.children():
+        if isinstance(module, nn.ConvTranspose2d) or module is last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fold_ffc(module: FFCNormAct) -> None:

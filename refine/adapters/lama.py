@@ -72,6 +72,16 @@ class LaMa(Trunk):
         """See :class:`Trunk`."""
         return self.model
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The trunk and what follows it, where the map between them is less than what the trunk keeps.
+
+        The rules keep one bit per element of a ReLU: in an FFC block 3.5 bits for each of the map's elements of 32. So
+        a single block never pays, and nor does a short trunk or that of the regular generator.
+        """
+        pays = self.sizes.kind == "ffc" and 3.5 * self.sizes.blocks > 32
+        return self.stages if pays else ()
+
     def enter(self, level: Level) -> Tensor:
         """See :class:`Trunk`."""
         return torch.cat([level.image * (1 - level.mask), level.mask], dim=1)

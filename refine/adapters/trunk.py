@@ -5,8 +5,10 @@ z_k = f(z_(k-1)) + d_k. With one cut the tensors have the names of :meth:`Trunk.
 """
 
 import copy
+import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,6 +60,7 @@ class Trunk(FrontRear):
             opened = copy.copy(self)
             opened.cuts = (cut,)
             opened.layers = opened._layers(*parts)
+            vars(opened).pop("stages", None)
             yield str(cut), opened
 
     def front(self, level: Level) -> Features:
@@ -70,12 +73,18 @@ class Trunk(FrontRear):
 
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
-        sequence = self.sequence
         x: Any = None
-        for cut, following in zip(self.cuts, [*self.cuts[1:], None], strict=True):
-            x = self._moved(x, features, cut)
-            x = sequence[self.first_block + cut : following and self.first_block + following](x)
-        return self.leave(x)
+        *trunk, up = self.stages
+        for cut, stage in zip(self.cuts, trunk, strict=True):
+            x = stage(self._moved(x, features, cut))
+        return self.leave(up(x))
+
+    @functools.cached_property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """What :meth:`rear` runs: the trunk from each cut to the next, or to its end, and what follows the trunk."""
+        ends = [self.first_block + cut for cut in (*self.cuts, self.sizes.blocks)]
+        sequence = self.sequence
+        return (*(sequence[a:b] for a, b in pairwise(ends)), sequence[ends[-1] :])
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""

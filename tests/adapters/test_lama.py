@@ -59,8 +59,9 @@ def test_torchscript_file_equals_the_published_network():
 
 @parity
 @needs_fixtures
+@pytest.mark.parametrize("how", ["refiner.frozen=true", "refiner.frozen=false", "backbone.fold=true"])
 @pytest.mark.parametrize("case", CASES)
-def test_reference_preset_reproduces_the_published_refiner(case):
+def test_reference_preset_reproduces_the_published_refiner(case, how):
     import refine
 
     meta = json.loads((FIXTURES / f"{case}.json").read_text())
@@ -75,6 +76,7 @@ def test_reference_preset_reproduces_the_published_refiner(case):
         f"refiner.steps={given['n_iters'] - 1}",
         f"refiner.lr={given['lr']}",
         "device=cpu",
+        how,
     )
     image, mask = golden.as_tensors(vectors["image_u8"], (vectors["mask_u8"] > 0).astype(np.uint8))
     result = refiner(image, mask)
