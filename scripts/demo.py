@@ -5,7 +5,6 @@
 The photo is NASA's portrait of Eileen Collins (public domain), as scikit-image ships it (``skimage.data.astronaut``).
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def run(folder: Path) -> int:
     mask = draw_mask(photo.size)
     photo.save(folder / "photo.png")
     mask.save(folder / "mask.png")
-    inputs = [f"input={folder}/photo.png", f"mask={folder}/mask.png", f"threads={os.cpu_count() or 1}"]
+    inputs = [f"input={folder}/photo.png", f"mask={folder}/mask.png"]
     for preset, name in (("off", "plain"), ("default", "refined")):
         print(f"refine predict {' '.join(inputs)} output={folder}/{name} preset={preset}", flush=True)
         status = main(["predict", *inputs, f"output={folder}/{name}", f"preset={preset}"])
