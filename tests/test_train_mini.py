@@ -10,8 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
+from refine.adapters import aot_gan
 from refine.adapters.ffc import Sizes, build
 from refine.adapters.lama import LaMa
+from refine.api import load
 from refine.types import Level
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +130,27 @@ def test_a_killed_run_resumes_without_a_break(tmp_path, photos, monkeypatch):
     ours, theirs = (load_file(tmp_path / name / "r.safetensors") for name in ("killed", "whole"))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert "model.10.conv_block.1.weight" in ours
+
+
+def test_an_aot_gan_is_trained_as_its_adapter_runs_it(tmp_path, photos):
+    options = ("network.kind=aot_gan", "network.rates=[1,2]", "name=a", f"photos={photos}", "trainer.precision=32-true")
+    train_mini.train(config(*options, f"out={tmp_path / 'out'}"))
+    weights = tmp_path / "out" / "a.safetensors"
+    assert "middle.0.fuse.1.weight" in load_file(weights)  # the official names
+    backbone = load("backbone=aot_gan", f"backbone.weights={weights}").backbone
+    assert backbone.sizes == aot_gan.Sizes(4, 1, (1, 2))
+    image, mask = torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
+    mask[..., 8:20, 8:20] = 1
+    level = Level(image, mask, (32, 32))
+    torch.testing.assert_close(backbone.whole(level), train_mini.Training.predict(backbone.network, image, mask))
+
+
+def test_without_norms_there_is_nothing_to_calibrate():
+    def never():
+        raise AssertionError("a batch was made")
+        yield
+
+    train_mini.calibrate(train_mini.generator(aot_gan.Sizes(4, 1, (1, 2)), None), never())
 
 
 def test_starting_weights_are_taken(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from refine.__main__ import main
+from refine.adapters import checks
 from refine.adapters.base import FrontRear
 from refine.adapters.contract import CHECKS, check, run_check
 from refine.api import make_backbone
@@ -262,3 +263,26 @@ def test_the_command_says_what_it_cannot_do(overrides, message, capsys):
 def test_no_two_yaml_files_say_the_same():
     files = [file.read_text() for file in Path(CONFIGS / "backbone").glob("*.yaml")]
     assert len(set(files)) == len(files)
+
+
+class Deep(Good):
+    """Damps z so much that only a large one shows what the end does."""
+
+    def rear(self, features):
+        return self.end(super().rear(Features({"features": 1e-3 * features.z["features"]}, features.context)))
+
+
+@pytest.mark.parametrize(
+    ("end", "clamps"),
+    [
+        (lambda x: x.clamp(0, 1), True),
+        (lambda x: (nn.functional.hardtanh(2 * x - 1) + 1) / 2, True),
+        (lambda x: x, False),
+        (lambda x: (4 * x).sigmoid(), False),
+        (lambda x: (x.tanh() + 1) / 2, False),
+    ],
+)
+def test_a_clamp_is_told_from_an_activation_that_saturates(end, clamps):
+    backbone = Deep()
+    backbone.end = end
+    assert bool(checks.unclamped(backbone)) == clamps

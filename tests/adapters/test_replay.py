@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from refine.adapters import contract
 from refine.adapters.aot_gan import AOTGAN
@@ -377,6 +378,26 @@ class Remembering(nn.Module):
         return self.last(x) * self.holder[-1]
 
 
+class Branched(nn.Sequential):
+    """Answers with a dict, and takes keywords."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = conv(4, 8), conv(8, 3)
+
+    def forward(self, picture, mask=None):
+        x = picture if mask is None else torch.cat([picture, mask], 1)
+        coarse = self.last(self.first(x).relu())
+        return {"coarse": coarse, "fine": (coarse * 2, 3)}
+
+
+class Checkpointed(Branched):
+    """Computes a part again in the backward pass, where replay has no say."""
+
+    def forward(self, x):
+        return checkpoint(lambda x: self.last(self.first(x).relu()).tanh(), x, use_reentrant=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -397,11 +418,98 @@ class Remembering(nn.Module):
         ({"cut": "0", "network": nn.Sequential(conv(4, 4, 2), conv(4, 3))}, "Set backbone.multiple_of"),
         ({"cut": "0", "network": None}, "set backbone.network"),
         ({"cut": "0", "network": dict}, "expected a torch.nn.Module"),
+        ({"cut": "last", "network": "mine.UNet"}, "network made a str; expected .*_target_: <package>"),
+        ({"cut": "last", "image_range": 1}, "image_range=1: expected two numbers"),
+        ({"cut": "last", "network": Checkpointed()}, "fails when it is cut at last .*Cut elsewhere"),
+        ({"cut": "last", "network": Branched()}, "returns: a dict of 'coarse', 'fine'. Set backbone.output"),
+        ({"cut": "last", "network": Branched(), "output": "best"}, "a dict of 'coarse', 'fine' without 'best'"),
     ],
 )
 def test_says_what_cannot_be_cut(arguments, message):
     with pytest.raises(ValueError, match=message):
         Replay(**{"network": UNet(), "multiple_of": 8, "minimum_side": 24, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"network": nn.Sequential(nn.MaxPool2d(2), conv(4, 3))},
+            r"at 1x1 .*It takes 2x2: set backbone.minimum_side=2",
+        ),
+        ({"network": nn.Sequential(conv(5, 3))}, r"got 4 channels .*called with \(B,4,H,W\): set backbone.inputs"),
+        ({"concatenate": False, "network": nn.Sequential(conv(4, 3))}, r"called with \(B,3,H,W\), \(B,1,H,W\)"),
+        (
+            {"cut": "last", "inputs": {"x": "image"}, "network": Branched()},
+            r"unexpected .*called with x=\(B,3,H,W\)",
+        ),
+    ],
+)
+def test_says_what_a_network_needs_where_it_fails(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Replay(**{"cut": "0", **arguments})
+
+
+def test_a_network_that_torch_compiled_is_cut_as_the_one_it_was_made_of():
+    plain = UNet()
+    replay = Replay(torch.compile(plain), "up.2", multiple_of=8, minimum_side=24)
+    assert replay.network is plain
+
+
+def test_torchscript_is_refused_with_the_way_to_its_weights():
+    with pytest.raises(ValueError, match=r"TorchScript, whose layers cannot be reached. .* backbone.weights"):
+        Replay(torch.jit.script(nn.Sequential(conv(4, 3))), "0")
+
+
+class Attentive(nn.Module):
+    """Built of torch's own transformer, which without gradients runs past its submodules."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, 16, 4, 4), nn.ConvTranspose2d(16, 3, 4, 4)
+        self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(self.body(x.flatten(2).mT).mT.reshape(x.shape))
+
+
+@pytest.mark.parametrize("cut", ["body.layers.0", "body.layers.1.linear1", ["first", "body.layers.0.linear2"]])
+def test_cuts_within_a_transformer(cut):
+    before = torch.backends.mha.get_fastpath_enabled()
+    backbone = made(Attentive, cut)
+    one = level(24, 32)
+    assert torch.equal(backbone.rear(backbone.front(one)), backbone.whole(one))
+    features = backbone.front(one)
+    z = {name: tensor.clone().requires_grad_() for name, tensor in features.z.items()}
+    assert torch.equal(backbone.rear(Features(z, features.context)).detach(), backbone.whole(one))
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
+def test_keyword_inputs_by_yaml_alone(tmp_path, monkeypatch):
+    (tmp_path / "their_package.py").write_text("from torch import cat, nn\n\n\n" + BRANCHED)
+    (tmp_path / "theirs.yaml").write_text(
+        "defaults: [replay]\nname: theirs\nnative_size: 32\ncut: first\noutput: [fine, 0]\n"
+        "inputs: {mask: known, picture: image}\nnetwork: {_target_: their_package.Theirs, width: 6}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    backbone = load(f"backbone={tmp_path / 'theirs.yaml'}").backbone
+    one = level(24, 32)
+    said = backbone.network(picture=one.image * (1 - one.mask), mask=1 - one.mask)
+    assert torch.equal(backbone(one.image, one.mask), said["fine"][0].detach())
+    assert not [finding for finding in contract.check(backbone) if finding.failed]
+
+
+BRANCHED = """
+class Theirs(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, *, picture, mask):
+        coarse = self.last(self.first(cat([picture, mask], 1)))
+        return {"coarse": coarse, "fine": (coarse * 2, 3)}
+"""
 
 
 def test_by_yaml_alone(tmp_path):
