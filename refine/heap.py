@@ -10,7 +10,7 @@ import functools
 import os
 from pathlib import Path
 
-SPARE = 2**28  # bytes that may lie free: giving back costs less than a percent of the time then
+SPARE = 2**28  # bytes that may lie free
 
 
 class _Info(ctypes.Structure):
