@@ -129,7 +129,7 @@ def read(options: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
         if key not in options:
             raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
         options[key] = value
-    if not options["photos"]:
+    if not options.get("photos", True):
         raise SystemExit("photos= is needed: folders, comma-separated.")
     return options
 

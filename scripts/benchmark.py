@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arms import read
 from torch import Tensor
 
 import refine
@@ -217,12 +218,7 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: ``key=value`` each.
     """
-    options = dict(DEFAULTS)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
-        options[key] = value
+    options = read(DEFAULTS, arguments)
     unknown = {word for arm in options["arms"].split(",") for word in arm.split("+")} - {*WORDS}
     if unknown:
         raise SystemExit(f"no arm is called {', '.join(sorted(unknown))}; the words are: {', '.join(WORDS)}.")
