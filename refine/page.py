@@ -92,7 +92,7 @@ def _table(study: Study, group: str, compared: pl.DataFrame, cost: pl.DataFrame)
     heads = ["arm", "n", "mean"]
     for reference in study.references:
         heads += [f"− {reference}", "95 % interval", "wins"]
-    heads += ["s/image", "peak MiB"]
+    heads += ["s/image", "peak MiB", "guided"]
     head = "".join(f"<th><button>{escape(text)}</button></th>" for text in heads)
     body = ""
     for arm in study.arms:
@@ -115,7 +115,7 @@ def _row(study: Study, arm: str, found: Mapping[str, Mapping[str, Any]], spent: 
         cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
         cells.append(_cell(row["low"], f"[{row['low']:+.3g}, {row['high']:+.3g}]"))
         cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
-    cells += [_cell(spent.get(key), number(spent.get(key))) for key in ("seconds", "peak_memory_mib")]
+    cells += [_cell(spent.get(key), number(spent.get(key))) for key in ("seconds", "peak_memory_mib", "guided")]
     return "".join(cells)
 
 

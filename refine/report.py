@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from refine import page, plots
-from refine.arms import FILE, Job, Study
+from refine.arms import Job, Study
 from refine.images import write_atomic
 from refine.page import number
 from refine.plan import machines
@@ -74,7 +74,7 @@ def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
         f"{n} images per comparison, {' and '.join(machines) or 'machine unknown'}. Differences are paired, with 95 % "
         "bootstrap intervals over images, of each comparison by itself; wins are the share of images on which the arm "
         "is better; bold: the interval excludes 0. Seconds are the median of an image's refinement, without reading "
-        "and writing."
+        "and writing; guided is the mean share of the hole that is compared with the coarser level, at the last level."
     )
 
 
@@ -83,7 +83,7 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
     head = ["arm", "mean"]
     for reference in study.references:
         head += [f"- {reference} [95 %]", "wins"]
-    head += ["s/image", "peak MiB"] if with_cost else []
+    head += ["s/image", "peak MiB", "guided"] if with_cost else []
     lines = []
     for arm in study.arms:
         found = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
@@ -93,7 +93,7 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
         for reference in study.references:
             cells += _cells(found.get(reference))
         spent = next(cost.filter(pl.col("arm") == arm).iter_rows(named=True), {})
-        cells += [number(spent.get("seconds")), number(spent.get("peak_memory_mib"))] if with_cost else []
+        cells += [number(spent.get(key)) for key in ("seconds", "peak_memory_mib", "guided")] if with_cost else []
         lines.append(cells)
     ruled = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruled, *lines])
@@ -119,7 +119,7 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     Raises:
         ValueError: If the README lacks the marks.
     """
-    folder = folder.parent if folder.name == FILE else folder
+    folder = folder.parent if folder.is_file() else folder
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     before, begin, rest = text.partition(BEGIN)

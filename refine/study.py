@@ -140,7 +140,9 @@ def _paired(
 
 
 def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
-    """What each arm costs: ``n`` images, median ``seconds`` per image and highest ``peak_memory_mib``.
+    """What each arm does: ``n`` images, median ``seconds`` per image, highest ``peak_memory_mib``, and ``guided``.
+
+    The last is the mean share of the hole, at the last level, that the coarser level guides; None without such a level.
 
     Args:
         study: Its groups and arms give the order.
@@ -161,4 +163,11 @@ def _cost(rows: pl.DataFrame) -> dict[str, float | None]:
     return {
         "seconds": float(np.median(values["seconds"])) if len(values["seconds"]) else None,
         "peak_memory_mib": float(values["peak_memory_mib"].max()) if len(values["peak_memory_mib"]) else None,
+        "guided": _mean_of_last(rows["guided"]) if "guided" in rows.columns else None,
     }
+
+
+def _mean_of_last(levels: pl.Series) -> float | None:
+    """Mean over images of the number of the last level, of numbers level by level in a text."""
+    mean = levels.cast(pl.String).str.split(" ").list.last().cast(pl.Float64, strict=False).mean()
+    return None if mean is None else float(mean)  # type: ignore[arg-type]

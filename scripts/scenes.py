@@ -2,11 +2,15 @@
 
 A scene is a list of layers painted back to front. A layer is a shape (a signed distance, negative inside) filled with
 a texture (a color for every point of the plane); nothing in it knows about pixels.
+
+    python scripts/scenes.py output=scenes count=100 side=1024   # a folder of scenes that no bundled network has seen
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +23,7 @@ Texture = Callable[[Array, Array], Array]
 Color = Array
 
 EVERYWHERE = (0.0, 0.0, 1.0, 1.0)
+UNSEEN = 10**9 + 1000  # training draws scenes of lower numbers, validation the thousand before
 LATTICE = 64  # cells after which the noise repeats; a power of two
 
 
@@ -493,3 +498,29 @@ def hole(seed: int | Sequence[int], size: int, least: float = 0.04, most: float 
     full = np.zeros((size, size), np.uint8)
     draw(np.random.default_rng([*state, 1]), full)
     return full
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write scenes as PNG files; those that are there already stay.
+
+    Args:
+        arguments: ``output=<folder>``, and where they differ ``count=100`` and ``side=1024``.
+    """
+    options = {"output": "", "count": "100", "side": "1024"}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in options:
+            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
+        options[key] = value
+    if not options["output"]:
+        raise SystemExit("output= is needed: a folder.")
+    folder = Path(options["output"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(int(options["count"])):
+        path = folder / f"scene_{i:04}.png"
+        if not path.exists() and not cv2.imwrite(str(path), render([0, UNSEEN + i], int(options["side"]))[..., ::-1]):
+            raise SystemExit(f"{path} could not be written.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

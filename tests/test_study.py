@@ -143,11 +143,15 @@ def test_only_the_same_images_and_masks_are_compared(tmp_path, two_arms):
 def test_what_has_no_score_is_left_out(tmp_path, two_arms):
     jobs = [
         planted(tmp_path / "off", {"x": {"psnr": 1}, "y": {"psnr": float("nan")}}),
-        planted(tmp_path / "a", {"x": {"psnr": 4}, "y": {"psnr": 2}}, seconds=3.0),
+        planted(
+            tmp_path / "a", {"x": {"psnr": 4, "guided": "0.1 0.5"}, "y": {"psnr": 2, "guided": "0.7"}}, seconds=3.0
+        ),
     ]
     rows = read_rows(two_arms, jobs)
     assert compare(two_arms, rows).filter(pl.col("arm") == "a")["n"].to_list() == [1, 0]
-    assert costs(two_arms, rows).select("arm", "seconds", "peak_memory_mib").rows() == [("off", 1, 5), ("a", 3, 5)]
+    cost = costs(two_arms, rows)
+    assert cost.select("arm", "seconds", "peak_memory_mib").rows() == [("off", 1, 5), ("a", 3, 5)]
+    assert cost["guided"].to_list() == [None, pytest.approx(0.6)]  # of the last level
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
