@@ -10,7 +10,8 @@ import functools
 import os
 from pathlib import Path
 
-SPARE = 2**28  # bytes that may lie free
+SPARE = 2**29  # bytes that may lie free
+_lowest = 0  # bytes resident, the least since they were counted last
 
 
 class _Info(ctypes.Structure):
@@ -32,22 +33,38 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
+def resident() -> int:
+    """Bytes of memory that are this process's own."""
+    _, pages, shared, *_ = map(int, Path("/proc/self/statm").read_bytes().split())
+    return (pages - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
 def spare() -> int:
     """Bytes of this process's memory that its C library does not use, at most: the interpreter's own count too."""
     library = _glibc()
     if library is None:
         return 0
     info = library.mallinfo2()
-    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_bytes().split())
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") - info.uordblks - info.hblkhd  # type: ignore[no-any-return]
+    return resident() - info.uordblks - info.hblkhd  # type: ignore[no-any-return]
 
 
 def trim(limit: int = SPARE) -> None:
     """Give free memory back if there is much.
 
+    Counting it takes milliseconds where the heap is full of holes, so it is counted only when the process has grown by a
+    quarter of the limit.
+
     Args:
         limit: Bytes that may stay.
     """
+    global _lowest
     library = _glibc()
-    if library is not None and spare() > limit:
+    if library is None:
+        return
+    now = resident()
+    _lowest = min(_lowest, now)
+    if now - _lowest <= limit // 4:
+        return
+    if spare() > limit:
         library.malloc_trim(0)
+    _lowest = resident()

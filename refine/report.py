@@ -114,7 +114,7 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     Args:
         folder: Of the study, with a README.md that holds the two marks of the results.
         output: Of :func:`write`.
-        command: What was run; of paths only the last part is shown.
+        command: What was run; of paths only the last part is shown, and what asks for the report alone is left out.
 
     Raises:
         ValueError: If the README lacks the marks.
@@ -130,7 +130,8 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     for svg in sorted(output.glob("*.svg")):
         _save(folder / svg.name, svg.read_text(encoding="utf-8"))
         images += f"\n![{svg.stem}]({svg.name})\n"
-    shown = " ".join(shlex.quote(_short(word)) for word in command)
+    made = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
+    shown = " ".join(shlex.quote(_short(word)) for word in made)
     results = (output / MARKDOWN).read_text(encoding="utf-8")
     _save(readme, f"{before}{BEGIN}\n`refine study {shown}`\n\n{results}{images}\n{END}{after}")
 
