@@ -1,0 +1,74 @@
+"""On which images did refinement help? Its gain over the plain network beside what is known of each image.
+
+    python scripts/explain.py rows=runs/bundled_backbones/512_mini/default/.refine/rows.csv
+
+Reads the rows of a run with truth (``refine predict ... masks=thick``, or an arm of a study), and prints, for PSNR and
+SSIM in the hole: the gain where the enlarged coarse result is better than the plain one and where it is not, and the
+correlation of the gain with that advantage of the coarse result, with the hole's share of the image, with the share of
+the hole that is guided at the last level, and with the plain result's own score.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
+
+
+def explain(rows: Sequence[dict[str, str]], score: str) -> str:
+    """One score's lines.
+
+    Args:
+        rows: Of a run, as its file has them.
+        score: Column.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return np.array([float((row[name] or "nan").split()[-1]) for row in rows])
+
+    plain, coarse = column(f"plain.{score}"), column(f"upscaled.{score}")
+    values = {
+        "advantage of the coarse result": coarse - plain,
+        "hole": column("hole"),
+        "guided": column("guided"),
+        "plain": plain,
+    }
+    gain = column(score) - plain
+    known = np.isfinite([gain, *values.values()]).all(0)
+    gain, values = gain[known], {name: value[known] for name, value in values.items()}
+    lines = [f"{score}: gain {_mean(gain)}"]
+    better = values["advantage of the coarse result"] > 0
+    for name, chosen in (("better", better), ("not better", ~better)):
+        lines.append(f"  where the coarse result is {name} than the plain one: {_mean(gain[chosen])}")
+    lines += [f"  correlation with {name}: {np.corrcoef(gain, value)[0, 1]:+.2f}" for name, value in values.items()]
+    return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> str:
+    """Mean and its standard error."""
+    if len(values) < 2:
+        return f"{len(values)} images"
+    return f"{values.mean():+.4f} +- {values.std(ddof=1) / len(values) ** 0.5:.4f} (n = {len(values)})"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print what the rows tell.
+
+    Args:
+        arguments: ``rows=<file>``.
+    """
+    key, _, file = " ".join(arguments).partition("=")
+    if key != "rows" or not Path(file).is_file():
+        raise SystemExit("rows=<a run's .refine/rows.csv> is needed.")
+    with Path(file).open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    if not rows or f"upscaled.{SCORES[0]}" not in rows[0]:
+        raise SystemExit(f"{file}: no scores of refined results and controls; run with a truth, such as masks=thick.")
+    print("\n".join(explain(rows, score) for score in SCORES))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
