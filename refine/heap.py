@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 
 SPARE = 2**29  # bytes that may lie free
-_lowest = 0  # bytes resident, the least since they were counted last
+EVERY = 100  # calls after which free memory is counted in any case: it can grow while the process does not
+_lowest = 0  # bytes resident, the least since free memory was counted
+_calls = 0
 
 
 class _Info(ctypes.Structure):
@@ -51,19 +53,19 @@ def spare() -> int:
 def trim(limit: int = SPARE) -> None:
     """Give free memory back if there is much.
 
-    Counting it takes milliseconds where the heap is full of holes, so it is counted only when the process has grown by a
-    quarter of the limit.
+    Counting it takes milliseconds where the heap is full of holes, so it is counted only now and then, and when the
+    process has grown by a quarter of the limit.
 
     Args:
-        limit: Bytes that may stay.
+        limit: Bytes that may stay; 0 to give all back now.
     """
-    global _lowest
+    global _calls, _lowest
     library = _glibc()
     if library is None:
         return
     now = resident()
-    _lowest = min(_lowest, now)
-    if now - _lowest <= limit // 4:
+    _lowest, _calls = min(_lowest, now), _calls + 1
+    if limit and now - _lowest <= limit // 4 and _calls % EVERY:
         return
     if spare() > limit:
         library.malloc_trim(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from refine import page, plots
-from refine.arms import Job, Study
+from refine.arms import FILE, Job, Study
 from refine.images import write_atomic
 from refine.page import number
 from refine.plan import machines
@@ -112,28 +112,31 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     """Put table and plots into the study's own folder, for its README.
 
     Args:
-        folder: Of the study, with a README.md that holds the two marks of the results.
+        folder: Of the study, with a README.md that holds the two marks of the results; or another of its YAML files,
+            whose name stands in its first mark and before the names of its plots.
         output: Of :func:`write`.
         command: What was run; of paths only the last part is shown, and what asks for the report alone is left out.
 
     Raises:
         ValueError: If the README lacks the marks.
     """
+    variant = folder.stem if folder.is_file() and folder.name != FILE else ""
+    mark, prefix = (f"<!-- results: {variant} -->", f"{variant}_") if variant else (BEGIN, "")
     folder = folder.parent if folder.is_file() else folder
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
+    before, begin, rest = text.partition(mark)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{readme}: no place for the results; put a line {BEGIN} and a line {END} into it.")
+        raise ValueError(f"{readme}: no place for the results; put a line {mark} and a line {END} into it.")
     images = ""
     for svg in sorted(output.glob("*.svg")):
-        _save(folder / svg.name, svg.read_text(encoding="utf-8"))
-        images += f"\n![{svg.stem}]({svg.name})\n"
+        _save(folder / f"{prefix}{svg.name}", svg.read_text(encoding="utf-8"))
+        images += f"\n![{svg.stem}]({prefix}{svg.name})\n"
     made = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
     shown = " ".join(shlex.quote(_short(word)) for word in made)
     results = (output / MARKDOWN).read_text(encoding="utf-8")
-    _save(readme, f"{before}{BEGIN}\n`refine study {shown}`\n\n{results}{images}\n{END}{after}")
+    _save(readme, f"{before}{mark}\n`refine study {shown}`\n\n{results}{images}\n{END}{after}")
 
 
 def _short(word: str) -> str:

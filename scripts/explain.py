@@ -5,7 +5,8 @@
 Reads the rows of a run with truth (``refine predict ... masks=thick``, or an arm of a study), and prints, for PSNR and
 SSIM in the hole: the gain where the enlarged coarse result is better than the plain one and where it is not, and the
 correlation of the gain with that advantage of the coarse result, with the hole's share of the image, with the share of
-the hole that is guided at the last level, and with the plain result's own score.
+the hole that is guided at the last level, and with the plain result's own score. Gain and advantage both have the plain
+score taken off, so part of their correlation, and of that with the plain score, is by construction.
 """
 
 import csv
@@ -37,18 +38,20 @@ def explain(rows: Sequence[dict[str, str]], score: str) -> str:
         "plain": plain,
     }
     gain = column(score) - plain
-    known = np.isfinite([gain, *values.values()]).all(0)
-    gain, values = gain[known], {name: value[known] for name, value in values.items()}
     lines = [f"{score}: gain {_mean(gain)}"]
-    better = values["advantage of the coarse result"] > 0
-    for name, chosen in (("better", better), ("not better", ~better)):
+    for name, chosen in (("better", coarse > plain), ("not better", coarse <= plain)):
         lines.append(f"  where the coarse result is {name} than the plain one: {_mean(gain[chosen])}")
-    lines += [f"  correlation with {name}: {np.corrcoef(gain, value)[0, 1]:+.2f}" for name, value in values.items()]
+    for name, value in values.items():
+        known = np.isfinite(gain) & np.isfinite(value)
+        varied = known.sum() > 2 and value[known].std() > 0 and gain[known].std() > 0
+        told = f"{np.corrcoef(gain[known], value[known])[0, 1]:+.2f}" if varied else "-"
+        lines.append(f"  correlation with {name}: {told}")
     return "\n".join(lines)
 
 
 def _mean(values: np.ndarray) -> str:
     """Mean and its standard error."""
+    values = values[np.isfinite(values)]
     if len(values) < 2:
         return f"{len(values)} images"
     return f"{values.mean():+.4f} +- {values.std(ddof=1) / len(values) ** 0.5:.4f} (n = {len(values)})"

@@ -517,9 +517,16 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(options["output"])
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(int(options["count"])):
-        path = folder / f"scene_{i:04}.png"
-        if not path.exists() and not cv2.imwrite(str(path), render([0, UNSEEN + i], int(options["side"]))[..., ::-1]):
-            raise SystemExit(f"{path} could not be written.")
+        path, side = folder / f"scene_{i:04}.png", int(options["side"])  # masks are drawn by name: the same at any size
+        if path.exists():
+            there = cv2.imread(str(path))
+            if there is None or there.shape[:2] != (side, side):
+                raise SystemExit(f"{path} is there already and is no scene of {side} px; choose another output.")
+            continue
+        encoded = cv2.imencode(".png", render([0, UNSEEN + i], side)[..., ::-1])[1]
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(path)  # complete or not at all
 
 
 if __name__ == "__main__":
