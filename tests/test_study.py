@@ -23,7 +23,7 @@ from refine.commands.study import absolute
 from refine.config import compose
 from refine.plan import finish, problem, read_plan, write_plan
 from refine.plots import pareto
-from refine.report import BEGIN, END
+from refine.report import BEGIN, END, publish
 from refine.study import compare, costs, gain, interval, read_rows
 from refine.sweep import VISIBLE, keep_one_gpu
 
@@ -427,3 +427,21 @@ def test_the_sweep_for_agents_composes():
     ]
     config = compose("predict", [*common, *chosen])
     assert (config.refiner.steps, config.refiner.lr, config.masks) == (45, 0.008, "thick")
+
+
+def test_another_file_of_a_study_is_published_at_its_own_mark(tmp_path):
+    study, output = tmp_path / "q", tmp_path / "out"
+    study.mkdir()
+    output.mkdir()
+    (study / "larger.yaml").write_text("question: '?'")
+    marks = f"{BEGIN}\nmain\n{END}\n<!-- results: larger -->\n{END}\n"
+    (study / "README.md").write_text(marks)
+    (study / "cost.svg").write_text("main")
+    (output / "report.md").write_text("table\n")
+    (output / "cost.svg").write_text("other")
+    publish(study / "larger.yaml", output, ["q/larger.yaml", "publish=true"])
+    main, other = (study / "README.md").read_text().split("<!-- results: larger -->")
+    assert (
+        "main" in main and "table" in other and "`refine study q/larger.yaml`" in other and "larger_cost.svg" in other
+    )
+    assert ((study / "cost.svg").read_text(), (study / "larger_cost.svg").read_text()) == ("main", "other")
