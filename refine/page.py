@@ -13,6 +13,7 @@ from PIL import Image
 
 from refine.arms import CONTROLS, Job, Study
 from refine.cases import KINDS, LARGEST, Case, best_arm, choose, first_scores, pictures
+from refine.study import COSTS
 
 TEMPLATE = Path(__file__).parent / "assets" / "report.html"
 SIDES = (LARGEST, 640, 512, 384, 256, 128)  # px, longer side of the pictures: the largest that keeps the page small
@@ -92,7 +93,7 @@ def _table(study: Study, group: str, compared: pl.DataFrame, cost: pl.DataFrame)
     heads = ["arm", "n", "mean"]
     for reference in study.references:
         heads += [f"− {reference}", "95 % interval", "wins"]
-    heads += ["s/image", "peak MiB", "guided"]
+    heads += COSTS.values()
     head = "".join(f"<th><button>{escape(text)}</button></th>" for text in heads)
     body = ""
     for arm in study.arms:
@@ -115,7 +116,7 @@ def _row(study: Study, arm: str, found: Mapping[str, Mapping[str, Any]], spent: 
         cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
         cells.append(_cell(row["low"], f"[{row['low']:+.3g}, {row['high']:+.3g}]"))
         cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
-    cells += [_cell(spent.get(key), number(spent.get(key))) for key in ("seconds", "peak_memory_mib", "guided")]
+    cells += [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
     return "".join(cells)
 
 

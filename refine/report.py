@@ -11,7 +11,7 @@ from refine.arms import FILE, Job, Study
 from refine.images import write_atomic
 from refine.page import number
 from refine.plan import machines
-from refine.study import compare, costs, read_rows
+from refine.study import COSTS, compare, costs, read_rows
 
 MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -83,7 +83,7 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
     head = ["arm", "mean"]
     for reference in study.references:
         head += [f"- {reference} [95 %]", "wins"]
-    head += ["s/image", "peak MiB", "guided"] if with_cost else []
+    head += [*COSTS.values()] if with_cost else []
     lines = []
     for arm in study.arms:
         found = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
@@ -93,7 +93,7 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
         for reference in study.references:
             cells += _cells(found.get(reference))
         spent = next(cost.filter(pl.col("arm") == arm).iter_rows(named=True), {})
-        cells += [number(spent.get(key)) for key in ("seconds", "peak_memory_mib", "guided")] if with_cost else []
+        cells += [number(spent.get(key)) for key in COSTS] if with_cost else []
         lines.append(cells)
     ruled = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruled, *lines])

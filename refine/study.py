@@ -16,6 +16,7 @@ from refine.records import FOLDER
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 TEXTS = ("updates", "kept", "guided", "first_loss", "last_loss")  # one number per level, read as text
+COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
 LOWER = ("l1", "lpips", "fid", "kid")  # scores of which less is better
 MATCH = "sharpness"  # a share of the truth's: 1 is best
 

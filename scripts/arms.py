@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from options import read
 from PIL import Image
 from torch import Tensor
 
@@ -38,6 +39,7 @@ from refine.metrics import psnr, ssim
 DEFAULTS: dict[str, Any] = {
     "photos": "", "count": 24, "side": 384, "masks": "thick", "arms": "", "common": "", "threads": 0, "rows": "",
 }  # fmt: skip
+NEEDED = {"photos": "folders, comma-separated"}
 COLUMNS = "updates saved seconds_ratio psnr_hole d_psnr d_psnr_95 d_ssim d_ssim_95 psnr_to_control worst_to_control"
 DRAWS = 10_000  # of the bootstrap
 
@@ -121,19 +123,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def read(options: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
-    """The options with what the command line says."""
-    options = dict(options)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
-        options[key] = value
-    if not options.get("photos", True):
-        raise SystemExit("photos= is needed: folders, comma-separated.")
-    return options
-
-
 def noted(rows: Iterable[dict[str, Any]], options: dict[str, Any]) -> list[dict[str, Any]]:
     """All rows, each in the file as soon as it is there."""
     kept = []
@@ -157,7 +146,7 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: ``key=value`` each.
     """
-    options = read(DEFAULTS, arguments)
+    options = read(DEFAULTS, arguments, NEEDED)
     print(report(noted(_rows(options), options), options))
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arms import read
+from options import read
 from torch import Tensor
 
 import refine

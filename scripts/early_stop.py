@@ -16,6 +16,7 @@ from typing import Any
 
 import arms
 import torch
+from options import read
 from torch import Tensor
 
 import refine
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: ``key=value`` each.
     """
-    options = arms.read({**arms.DEFAULTS, "tolerances": "0,0.005,0.01,0.02,0.05"}, arguments)
+    options = read({**arms.DEFAULTS, "tolerances": "0,0.005,0.01,0.02,0.05"}, arguments, arms.NEEDED)
     rows = arms.noted(_rows(options, options["tolerances"].split(",")), options)
     print(arms.report(rows, options))
 

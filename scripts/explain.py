@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from options import read
 
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
 
@@ -63,9 +64,9 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: ``rows=<file>``.
     """
-    key, _, file = " ".join(arguments).partition("=")
-    if key != "rows" or not Path(file).is_file():
-        raise SystemExit("rows=<a run's .refine/rows.csv> is needed.")
+    file = read({"rows": ""}, arguments, {"rows": "a run's .refine/rows.csv"})["rows"]
+    if not Path(file).is_file():
+        raise SystemExit(f"rows={file}: no such file.")
     with Path(file).open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     if not rows or f"upscaled.{SCORES[0]}" not in rows[0]:

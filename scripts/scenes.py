@@ -15,6 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from options import read
+
+from refine.images import write_atomic
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
@@ -506,27 +509,19 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: ``output=<folder>``, and where they differ ``count=100`` and ``side=1024``.
     """
-    options = {"output": "", "count": "100", "side": "1024"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            raise SystemExit(f"no option '{key}'; there are: {', '.join(options)}.")
-        options[key] = value
-    if not options["output"]:
-        raise SystemExit("output= is needed: a folder.")
+    options = read({"output": "", "count": 100, "side": 1024}, arguments, {"output": "a folder"})
     folder = Path(options["output"])
     folder.mkdir(parents=True, exist_ok=True)
+    side = int(options["side"])
     for i in range(int(options["count"])):
-        path, side = folder / f"scene_{i:04}.png", int(options["side"])  # masks are drawn by name: the same at any size
+        path = folder / f"scene_{i:04}.png"  # masks are drawn by name: the same at any size
         if path.exists():
             there = cv2.imread(str(path))
             if there is None or there.shape[:2] != (side, side):
                 raise SystemExit(f"{path} is there already and is no scene of {side} px; choose another output.")
             continue
         encoded = cv2.imencode(".png", render([0, UNSEEN + i], side)[..., ::-1])[1]
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)  # complete or not at all
+        write_atomic(path, encoded.tobytes(), folder)
 
 
 if __name__ == "__main__":

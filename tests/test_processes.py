@@ -61,6 +61,14 @@ def gone(pid: int) -> bool:
         return True
 
 
+def without_the_second(folder: Path, tiny: list[str], number: int) -> tuple[subprocess.Popen, str, dict]:
+    """A run of which process 1 gets a signal at work: how it ended, what it said, and what it left."""
+    run = start(folder, tiny)
+    until(lambda: at_work(folder, 1))
+    os.kill(children(run.pid)[0], number)
+    return run, run.communicate(timeout=100)[1], stamps(folder / "out")
+
+
 def completed(folder: Path, tiny: list[str], before: dict) -> None:
     """A rerun, by one process, does what is left and nothing else."""
     inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
@@ -82,10 +90,7 @@ def test_one_process_ddp_torchrun_and_srun_give_the_same_bytes_and_rows(tmp_path
 @linux
 @pytest.mark.slow
 def test_a_killed_process_is_missed_at_once(folder, tiny):
-    run = start(folder, tiny)
-    until(lambda: at_work(folder, 1))
-    os.kill(children(run.pid)[0], signal.SIGKILL)
-    said, before = run.communicate(timeout=100)[1], stamps(folder / "out")
+    run, said, before = without_the_second(folder, tiny, signal.SIGKILL)
     assert run.returncode == 1 and "has no result: process 1 died" in said
     missing = {f"im{number:02}" for number in range(COUNT)} - {Path(name).stem for name in before}
     assert missing and all(f"failed: {key}: has no result: process 1 died" in said for key in missing)
@@ -96,10 +101,7 @@ def test_a_killed_process_is_missed_at_once(folder, tiny):
 @linux
 @pytest.mark.slow
 def test_a_terminated_process_is_missed_and_the_other_goes_on(folder, tiny):
-    run = start(folder, tiny)
-    until(lambda: at_work(folder, 1))
-    os.kill(children(run.pid)[0], signal.SIGTERM)
-    said, before = run.communicate(timeout=100)[1], stamps(folder / "out")
+    run, said, before = without_the_second(folder, tiny, signal.SIGTERM)
     assert run.returncode == 1 and "has no result: process 1 was stopped (status 143)" in said
     assert "Traceback" not in said and COUNT // 2 <= len(before) < COUNT
     completed(folder, tiny, before)
