@@ -34,7 +34,8 @@ class LaMa(Trunk):
         sizes: Used with ``weights=random`` alone.
         seed: Likewise.
         name: Of the backbone, for messages.
-        fold: Fold batch norm into the convolutions: the same prediction to 1e-5, in less time.
+        fold: Fold batch norm into the convolutions (:mod:`refine.adapters.fold`): less time, the same prediction up to
+            rounding. False for the network as it is, whose state dict has the keys of the weights.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.
@@ -50,7 +51,7 @@ class LaMa(Trunk):
         sizes: Sizes | None = None,
         seed: int = 0,
         name: str = "lama",
-        fold: bool = False,
+        fold: bool = True,
     ) -> None:
         super().__init__()
         files = "official folder, its zip, a state dict, or the TorchScript big-lama.pt"
