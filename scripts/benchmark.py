@@ -43,6 +43,8 @@ from torch import Tensor
 
 import refine
 from refine.adapters.base import FrontRear
+from refine.adapters.fold import fold as fold_norms
+from refine.adapters.lama import LaMa
 from refine.adapters.nested import named_tensors
 from refine.config import compose
 from refine.frozen import run
@@ -146,7 +148,10 @@ class Rear(Subject):
 
     def _backbone(self, fold: bool) -> FrontRear:
         if fold not in self._networks:
-            self._networks[fold] = self._load(fold).backbone.to(self._dtype)
+            backbone = self._load(fold=False).backbone.to(self._dtype)
+            if fold and isinstance(backbone, LaMa):
+                fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
+            self._networks[fold] = backbone
         return self._networks[fold]
 
     def _compiled(self, fold: bool) -> Callable[[Features], Tensor]:
@@ -275,7 +280,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
 
     def cell(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        number = isinstance(value, float)
+        return "" if number and math.isnan(value) else f"{value:.4g}" if number else str(value)
 
     lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     lines += [" | ".join(cell(row[column]) for column in COLUMNS) for row in rows]

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import benchmark  # noqa: E402
 import explain  # noqa: E402
 import scenes  # noqa: E402
 
@@ -63,3 +64,26 @@ def test_explain_needs_controls(tmp_path):
     (tmp_path / "rows.csv").write_text("key,hole\nx,0.5\n")
     with pytest.raises(SystemExit, match="masks=thick"):
         explain.main([f"rows={tmp_path / 'rows.csv'}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "size"), [("rear", 64), ("refinement", 256)])
+def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
+    arms = "control,frozen,fold+frozen"
+    benchmark.main([f"what={what}", f"sizes={size}", "pairs=2", f"arms={arms}", "overrides=refiner.steps=2"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    rows = {row["arm"]: row for row in (dict(zip(lines[0], line, strict=True)) for line in lines[2:])}
+    control, frozen, folded = rows["control"], rows["frozen"], rows["fold+frozen"]
+    assert float(control["ratio"]) == 1 and control["ratios"] == "1.000-1.000"
+    assert float(frozen["ratio"]) > 0 and float(frozen["peak_MiB"]) > 0
+    assert float(frozen["max_diff"]) == 0 < float(folded["max_diff"]) < 1e-3
+    if what == "rear":
+        assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
+        assert float(frozen["gradient_error"]) == 0 < float(folded["gradient_error"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("arms", "frozn"), ("what", "all"), ("dtype", "half"), ("outptu", "x")])
+def test_benchmark_refuses_what_it_does_not_know(key, value):
+    with pytest.raises(SystemExit, match=key if key == "outptu" else value):
+        benchmark.main([f"{key}={value}"])

@@ -1,7 +1,8 @@
-"""Less work for the same prediction, up to rounding (relative L2 below 1e-5).
+"""Less work for the same prediction, up to rounding (relative L2 below 1e-6).
 
-The gradient is the same function, exact in float64. In float32 it jumps where rounding turns the sign of a ReLU's
-input, as with any other order of sums: by 1e-3 of itself (relative L2) on Big-LaMa with random weights.
+The gradient is the same function. In float32 it jumps where rounding turns the sign of a ReLU's input, as it does with
+any other order of sums, another number of threads for one: by 1e-3 of itself (relative L2) on Big-LaMa with random
+weights.
 
 Batch norm in eval mode is a scale and a shift per channel: folded into the convolutions before it, it saves a pass over
 every feature map, forward and backward. The convolutions that go up again, of few channels and many pixels, run in
