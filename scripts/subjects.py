@@ -1,0 +1,175 @@
+"""What ``scripts/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
+
+import ctypes
+import math
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from scenes import hole, render
+from torch import Tensor
+
+import refine
+from refine.adapters.base import FrontRear
+from refine.adapters.fold import fold as fold_norms
+from refine.adapters.lama import LaMa
+from refine.adapters.nested import named_tensors
+from refine.config import compose
+from refine.frozen import run
+from refine.layers import graph_bytes
+from refine.precision import DTYPES, run_in
+from refine.pyramid import make_level
+from refine.types import Features
+from refine.weights import UnusableWeights
+
+MIB = 2**20
+
+
+class Subject:
+    """What is measured, of a backbone at one size.
+
+    Args:
+        backbone: Its name.
+        size: Side in px.
+        options: Of the command line.
+    """
+
+    def __init__(self, backbone: str, size: int, options: dict[str, Any]) -> None:
+        torch.set_num_threads(int(options["threads"]) or torch.get_num_threads())
+        self._overrides = [f"backbone={backbone}", *filter(None, str(options["overrides"]).split(","))]
+        self._device = torch.device(options["device"])
+        self._size = size
+
+    def _load(self, fold: bool, *more: str) -> refine.Refiner:
+        """With random weights where none are configured."""
+        overrides = [*self._overrides, *more]
+        if "fold" in compose("predict", overrides).backbone:
+            overrides.append(f"backbone.fold={fold}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return refine.load(*overrides).to(self._device)
+            except UnusableWeights:
+                return refine.load(*overrides, "backbone.weights=random").to(self._device)
+
+    def _timed(self, work: Callable[[], object]) -> tuple[float, float]:
+        """Wall and processor time."""
+        self._wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        self._wait()
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _peak(self) -> float:
+        """MiB."""
+        return torch.cuda.max_memory_allocated() / MIB if self._device.type == "cuda" else status("VmHWM")
+
+
+class Refinement(Subject):
+    """A whole refinement, fronts and pyramid and all."""
+
+    def run(self, arm: str, results: Path) -> dict[str, Any]:
+        """Seconds, and MiB at the peak; the image in a file."""
+        words = arm.split("+")
+        more = [f"refiner.{word}={word in words}" for word in ("frozen", "checkpoint", "compile")]
+        more += [f"refiner.precision={word}" for word in words if word in DTYPES]
+        refiner = self._load("fold" in words, *more)
+        picture = torch.from_numpy(render(0, self._size)).permute(2, 0, 1)[None] / 255
+        mask = torch.from_numpy(hole(0, self._size))[None, None].float()
+        image: list[Tensor] = []
+        seconds = self._timed(lambda: image.append(refiner(picture, mask).image))
+        torch.save([image[0].cpu()], results)
+        return {"seconds": seconds, "live_MiB": math.nan, "live_rss_MiB": math.nan, "peak_MiB": self._peak()}
+
+
+class Rear(Subject):
+    """One update of the rear, forward and backward."""
+
+    def __init__(self, backbone: str, size: int, options: dict[str, Any]) -> None:
+        super().__init__(backbone, size, options)
+        self._networks: dict[bool, FrontRear] = {}
+        self._compilations: dict[bool, Callable[[Features], Tensor]] = {}
+        self._dtype = getattr(torch, options["dtype"])
+        network = self._backbone(fold=False)
+        draw = torch.Generator().manual_seed(0)
+        image, mask = torch.rand(1, 3, size, size, generator=draw), torch.zeros(1, 1, size, size)
+        mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+        level = make_level(image, mask, network.multiple_of, network.minimum_side)
+        image, mask = (tensor.to(self._device, self._dtype) for tensor in (level.image, level.mask))
+        level = type(level)(image, mask, level.size)
+        with torch.no_grad():
+            features = network.front(level)
+        self.z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
+        self.features = Features(self.z, features.context)
+
+    def _backbone(self, fold: bool) -> FrontRear:
+        if fold not in self._networks:
+            backbone = self._load(fold=False).backbone.to(self._dtype)
+            if fold and isinstance(backbone, LaMa):
+                fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
+            self._networks[fold] = backbone
+        return self._networks[fold]
+
+    def _compiled(self, fold: bool) -> Callable[[Features], Tensor]:
+        if fold not in self._compilations:
+            self._compilations[fold] = torch.compile(self._backbone(fold).rear, dynamic=False)
+        return self._compilations[fold]
+
+    def forward(self, arm: str) -> Tensor:
+        """The prediction of one arm, with its graph."""
+        words = arm.split("+")
+        backbone = self._backbone("fold" in words)
+        rear = self._compiled("fold" in words) if "compile" in words else backbone.rear
+        blocks = backbone.blocks if "checkpoint" in words else None
+        with run_in(next((word for word in words if word in DTYPES), "32"), self._device):
+            return run(rear, self.features, rules="frozen" in words, blocks=blocks).to(self._dtype)
+
+    def gradients(self, prediction: Tensor) -> list[Tensor]:
+        """Of the prediction's mean magnitude, with respect to z."""
+        return list(torch.autograd.grad(prediction.abs().mean(), list(self.z.values()), allow_unused=True))
+
+    def seconds(self, arm: str) -> tuple[float, float]:
+        """Wall and processor time."""
+        return self._timed(lambda: self.gradients(self.forward(arm)))
+
+    def run(self, arm: str, results: Path) -> dict[str, Any]:
+        """MiB alive after the forward pass, by the graph and by the system; MiB at the peak; the results in a file."""
+        self._backbone("fold" in arm)
+        self._networks.pop("fold" not in arm, None)  # the other one
+        before = self._allocated()
+        prediction = self.forward(arm)
+        alive = self._allocated() - before
+        # Looking at what a checkpoint saved would compute it again.
+        live = float("nan") if "checkpoint" in arm else self._graph(prediction) / MIB
+        gradients = self.gradients(prediction)
+        torch.save([prediction.detach().cpu(), *(g.cpu() for g in gradients if g is not None)], results)
+        return {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": self._peak()}
+
+    def _graph(self, prediction: Tensor) -> int:
+        """Bytes that the graph and the prediction hold, but for z and the weights."""
+        given = [*self.z.values()]
+        for network in self._networks.values():
+            given += [*network.parameters(), *network.buffers()]
+        return graph_bytes(prediction, [*given, *named_tensors(self.features.context).values()])
+
+    def _allocated(self) -> float:
+        if self._device.type == "cuda":
+            return torch.cuda.memory_allocated() / MIB
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        return status("VmRSS")
+
+
+SUBJECTS: dict[str, type[Any]] = {"rear": Rear, "refinement": Refinement}
+
+
+def status(name: str) -> float:
+    """MiB of a line of this process's status (the peak of ``getrusage`` would include the parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
