@@ -40,7 +40,8 @@ DEFAULTS: dict[str, Any] = {
     "photos": "", "count": 24, "side": 384, "masks": "thick", "arms": "", "common": "", "threads": 0, "rows": "",
 }  # fmt: skip
 NEEDED = {"photos": "folders, comma-separated"}
-COLUMNS = "updates saved seconds_ratio psnr_hole d_psnr d_psnr_95 d_ssim d_ssim_95 psnr_to_control worst_to_control"
+COLUMNS = "updates saved seconds_ratio psnr_hole d_psnr d_psnr_95 d_ssim d_ssim_95"
+COLUMNS += " psnr_to_control worst_to_control max_to_control"
 DRAWS = 10_000  # of the bootstrap
 
 
@@ -88,8 +89,13 @@ def _rows(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }
             row["updates"] = int(sum(level.updates.sum() for level in result.levels))
             control = result.image if control is None else control
-            row["psnr_to_control"] = float(psnr(result.image, control, mask))
-            yield row
+            yield row | to_control(result.image, control, mask)
+
+
+def to_control(image: Tensor, control: Tensor, mask: Tensor) -> dict[str, float]:
+    """PSNR in the hole, and the largest difference of a value in [0, 1]."""
+    largest = float((image - control).abs().max())
+    return {"psnr_to_control": float(psnr(image, control, mask)), "max_to_control": largest}
 
 
 def _interval(differences: np.ndarray) -> str:
@@ -113,6 +119,7 @@ def _line(arm: str, rows: list[dict[str, Any]]) -> str:
     cells += [f"{np.median(column('seconds', arm) / column('seconds', control)):.2f}"]
     cells += [f"{column('psnr_hole', arm).mean():.3f}", f"{gain.mean():+.4f}", _interval(gain)]
     cells += [f"{likeness.mean():+.5f}", _interval(likeness), f"{np.median(alike):.1f}", f"{alike.min():.1f}"]
+    cells += [f"{column('max_to_control', arm).max():.1e}"]
     return f"| {' | '.join(cells)} |"
 
 

@@ -63,7 +63,7 @@ def _rows(options: dict[str, Any], tolerances: list[str]) -> Iterator[dict[str, 
                 raise SystemExit(f"{photo}: the iterates do not lead to the refiner's own result.")
             row = {"photo": photo.name, "arm": f"tolerance={tolerance}", "seconds": seconds, "updates": updates}
             row |= {"psnr_hole": float(psnr(filled, image, mask)), "ssim_hole": float(ssim(filled, image, mask))}
-            yield row | {"psnr_to_control": float(psnr(filled, result.image, mask))}
+            yield row | arms.to_control(filled, result.image, mask)
 
 
 def main(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import arms  # noqa: E402
 import benchmark  # noqa: E402
 import explain  # noqa: E402
 import scenes  # noqa: E402
@@ -66,14 +67,18 @@ def test_explain_needs_controls(tmp_path):
         explain.main([f"rows={tmp_path / 'rows.csv'}"])
 
 
+def table(text):
+    """The rows of a Markdown table by arm."""
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {row["arm"]: row for row in (dict(zip(lines[0], line, strict=True)) for line in lines[2:])}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "size"), [("rear", 64), ("refinement", 256)])
 def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
     arms = "control,frozen,fold+frozen"
     benchmark.main([f"what={what}", f"sizes={size}", "pairs=2", f"arms={arms}", "overrides=refiner.steps=2"])
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    rows = {row["arm"]: row for row in (dict(zip(lines[0], line, strict=True)) for line in lines[2:])}
+    rows = table(capsys.readouterr().out)
     control, frozen, folded = rows["control"], rows["frozen"], rows["fold+frozen"]
     assert float(control["ratio"]) == 1 and control["ratios"] == "1.000-1.000"
     assert float(frozen["ratio"]) > 0 and float(frozen["peak_MiB"]) > 0
@@ -87,3 +92,15 @@ def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
 def test_benchmark_refuses_what_it_does_not_know(key, value):
     with pytest.raises(SystemExit, match=key if key == "outptu" else value):
         benchmark.main([f"{key}={value}"])
+
+
+def test_arms_are_compared_with_the_first(tmp_path, capsys):
+    scenes.main([f"output={tmp_path}", "count=2", "side=256"])
+    others = "refiner.frozen=false;preset=off"
+    arms.main(
+        [f"photos={tmp_path}", "count=2", "side=0", "common=refiner.steps=1", f"arms=refiner.frozen=true;{others}"]
+    )
+    first, control, off = table(capsys.readouterr().out).values()
+    assert first["updates"] == control["updates"] == "1.0" and control["saved"] == "0%"
+    assert first["d_psnr"] == "+0.0000" and float(first["max_to_control"]) == float(control["max_to_control"]) == 0
+    assert off["psnr_hole"] != first["psnr_hole"] and float(off["max_to_control"]) > 0
