@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from refine.rules import BatchNorm, Complex, Convolution, Gate, Padding, RealFFT
 
 R = TypeVar("R")
+NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}  # of a Fourier transform, as torch's kernels number them
 Rule = Callable[..., Any]  # takes the call as a thunk, then its arguments; answers NotImplemented where it does not fit
 
 
@@ -39,7 +40,13 @@ class Frozen(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def run(function: Callable[..., R], *args: Any, rules: bool = True, blocks: Sequence[nn.Module] | None = None) -> R:
+def run(
+    function: Callable[..., R],
+    *args: Any,
+    rules: bool = True,
+    blocks: Sequence[nn.Module] | None = None,
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> R:
     """Call a function of a frozen network so that its graph is cheap. The result and its gradient are unchanged.
 
     Args:
@@ -48,34 +55,42 @@ def run(function: Callable[..., R], *args: Any, rules: bool = True, blocks: Sequ
         rules: Differentiate by the rules.
         blocks: None keeps what the gradient needs. Otherwise checkpoint: each call of one of these modules keeps its
             inputs alone and is computed again for the gradient; if there are none, the function as a whole is.
+        within: Makes the context in which the function runs, such as :func:`refine.precision.run_in`; entered again
+            where something is recomputed, which happens when the caller has long left it.
     """
-    if not torch.is_grad_enabled():
-        return function(*args)
-    mode = Frozen if rules else nullcontext
-    with mode():
-        if blocks is None:
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        with within(), Frozen() if rules else nullcontext():
+            yield
+
+    with entered():
+        if blocks is None or not torch.is_grad_enabled():
             return function(*args)
         if not blocks:
-            return _recomputed(function, mode)(*args)
-        with _checkpointed(blocks, mode):
+            return _recomputed(function, entered)(*args)
+        with _checkpointed(blocks, entered):
             return function(*args)
 
 
-def _recomputed(function: Callable[..., R], mode: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
-    """The function under a checkpoint; the rules are entered again when it is recomputed."""
-    return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), mode()))
+def _recomputed(function: Callable[..., R], again: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
+    """The function under a checkpoint; this context is entered when it is recomputed."""
+    return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
 
 
 @contextmanager
-def _checkpointed(blocks: Sequence[nn.Module], mode: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
+def _checkpointed(blocks: Sequence[nn.Module], again: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
     """Inside, calls of these modules are checkpointed."""
-    for block in blocks:
-        block.forward = _recomputed(block.forward, mode)  # on the instance, in front of its class's method
+    own = [(block, block.__dict__.get("forward")) for block in blocks]
     try:
+        for block in blocks:
+            block.__dict__["forward"] = _recomputed(block.forward, again)  # in front of its class's method
         yield
     finally:
-        for block in blocks:
-            del block.forward
+        for block, forward in own:
+            block.__dict__.pop("forward", None)
+            if forward is not None:
+                block.__dict__["forward"] = forward
 
 
 def _fits(x: Any, *parameters: Any) -> bool:
@@ -116,8 +131,8 @@ def _transposed_convolution(dims: int) -> Rule:
     return rule
 
 
-def _each(value: int | Sequence[int], dims: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
+def _each(value: Any, dims: int) -> list[int]:
+    values = list(value) if isinstance(value, Sequence) else [int(value)]  # NumPy's integers too
     return values * dims if len(values) == 1 else values
 
 
@@ -135,6 +150,8 @@ def _pad(call: Any, input: Any, pad: Sequence[int], mode: str = "constant", valu
     kernel = {"reflect": "reflection_pad", "replicate": "replication_pad"}.get(mode)
     if kernel is None or not _fits(input) or input.ndim != dims + 2:
         return NotImplemented
+    if mode == "replicate" and torch.are_deterministic_algorithms_enabled():  # torch then takes another way itself
+        return NotImplemented
     return Padding.of(input, call, f"{kernel}{dims}d_backward", list(pad))
 
 
@@ -148,9 +165,9 @@ def _leaky_relu(call: Any, input: Any, negative_slope: float = 0.01, inplace: bo
     return _gate(call, input, inplace, lambda x: (x > 0).logical_not_(), negative_slope)
 
 
-def _clamp(call: Any, input: Any, min: Any = None, max: Any = None) -> Any:
+def _clamp(call: Any, input: Any, min: Any = None, max: Any = None, **kwargs: Any) -> Any:
     low, high = (-torch.inf if min is None else min), (torch.inf if max is None else max)
-    if isinstance(low, Tensor) or isinstance(high, Tensor):
+    if kwargs or isinstance(low, Tensor) or isinstance(high, Tensor):
         return NotImplemented
     return _gate(call, input, False, lambda x: ((x >= low) & (x <= high)).logical_not_())
 
@@ -163,11 +180,10 @@ def _gate(call: Any, input: Any, inplace: bool, closed: Callable[[Tensor], Tenso
 
 def _rfft(default: int | tuple[int, ...] | None) -> Rule:
     def rule(call: Any, input: Any, s: Any = None, dim: Any = default, norm: str | None = None, **kwargs: Any) -> Any:
-        if kwargs or s is not None or not _fits(input):
+        if kwargs or s is not None or norm not in NORMS or not _fits(input):
             return NotImplemented
         every = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-        number = {None: 0, "backward": 0, "ortho": 1, "forward": 2}[norm]
-        return RealFFT.of(input, call, [d % input.ndim for d in every], number)
+        return RealFFT.of(input, call, [d % input.ndim for d in every], NORMS[norm])
 
     return rule
 

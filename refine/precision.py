@@ -27,6 +27,7 @@ class Islands(TorchFunctionMode):
         """Widen, then call."""
         if func in _ISLANDS:
             args = tuple(_widened(argument) for argument in args)
+            kwargs = {name: _widened(argument) for name, argument in (kwargs or {}).items()}
         return func(*args, **(kwargs or {}))
 
 

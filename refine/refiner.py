@@ -4,6 +4,7 @@
 :meth:`Refiner._refine_level`. This is the only file that differentiates.
 """
 
+import functools
 import math
 import time
 import warnings
@@ -224,7 +225,7 @@ class Refiner:
 
     def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
         """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
-        scale = FLOAT16_SCALE if self.precision == "16" else 1
+        scale = FLOAT16_SCALE if self.precision == "16" or self.backbone.dtype == torch.float16 else 1
         loss.backward(torch.full_like(loss, scale))  # type: ignore[no-untyped-call]
         for tensor in z if scale > 1 else ():
             if tensor.grad is not None:
@@ -238,9 +239,11 @@ class Refiner:
     def _rear(self, level: Level, features: Features) -> Tensor:
         blocks = self.backbone.blocks if self.checkpoint else None
         rear = self._compiled if self._compiled and torch.is_grad_enabled() else self.backbone.rear
-        with run_in(self.precision, level.image.device):
-            prediction = frozen.run(rear, features, rules=self.rules, blocks=blocks)
-        return prediction.to(level.image.dtype)
+        if self.precision == "32" and self.backbone.dtype in (torch.float16, torch.bfloat16):  # z is wider, see _leaf
+            z = {name: features.z[name].to(self.backbone.dtype) for name in self.optimize}
+            features = replace(features, z={**features.z, **z})
+        within = functools.partial(run_in, self.precision, level.image.device)
+        return frozen.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
 
     def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
         if len(levels) > 1 or self._warned or self.pyramid.max_levels == 1:

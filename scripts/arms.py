@@ -1,6 +1,6 @@
 r"""Settings beside a control on the same photos and masks: what they save, and what they change in the hole.
 
-    python scripts/arms.py photos=kodak,urban count=24 side=384 \\
+    python scripts/arms.py photos=kodak,urban count=24 side=384 \
         "arms=refiner.tolerance=0;refiner.tolerance=0.01;refiner.tolerance=0.05"
     python scripts/arms.py photos=kodak count=5 "arms=refiner.precision=32;refiner.precision=bf16"
 
@@ -33,6 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 import refine
+from refine.images import SUFFIXES
 from refine.masks import Suite
 from refine.metrics import psnr, ssim
 
@@ -47,7 +48,8 @@ DRAWS = 10_000  # of the bootstrap
 
 def photos(options: dict[str, Any]) -> list[Path]:
     """As many from each folder."""
-    folders = [sorted(path for path in Path(name).iterdir()) for name in options["photos"].split(",")]
+    names = options["photos"].split(",")
+    folders = [sorted(path for path in Path(name).iterdir() if path.suffix.lower() in SUFFIXES) for name in names]
     each = -(-int(options["count"]) // len(folders))
     return [photo for folder in folders for photo in folder[:each]][: int(options["count"])]
 
@@ -115,7 +117,7 @@ def _line(arm: str, rows: list[dict[str, Any]]) -> str:
     updates, before = column("updates", arm), column("updates", control)
     gain, likeness = (column(name, arm) - column(name, control) for name in ("psnr_hole", "ssim_hole"))
     alike = column("psnr_to_control", arm)
-    cells = [arm, f"{updates.mean():.1f}", f"{1 - updates.sum() / before.sum():.0%}"]
+    cells = [arm, f"{updates.mean():.1f}", f"{1 - updates.sum() / before.sum():.0%}" if before.any() else ""]
     cells += [f"{np.median(column('seconds', arm) / column('seconds', control)):.2f}"]
     cells += [f"{column('psnr_hole', arm).mean():.3f}", f"{gain.mean():+.4f}", _interval(gain)]
     cells += [f"{likeness.mean():+.5f}", _interval(likeness), f"{np.median(alike):.1f}", f"{alike.min():.1f}"]

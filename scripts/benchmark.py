@@ -1,7 +1,7 @@
 r"""What refinement costs, in seconds and memory, and whether it is exact: an update of the rear alone, or all of it.
 
     python scripts/benchmark.py sizes=512 backbones=big_lama pairs=7 arms=control,frozen,fold+frozen
-    python scripts/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 control_up_to=1024 \\
+    python scripts/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
         arms=control,frozen,fold+frozen overrides=preset=reference,refiner.steps=3
     python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
@@ -20,7 +20,6 @@ Options, with their defaults:
     threads=0              on the CPU; 0 for all
     dtype=float32          or float64, in which rounding hardly turns the sign of a ReLU's input; of the rear alone
     overrides=             for refine.load, comma-separated
-    control_up_to=512      largest size at which arms without frozen run (Big-LaMa takes 11 GiB at 1024)
 """
 
 import json
@@ -39,7 +38,7 @@ from subjects import SUBJECTS
 
 DEFAULTS: dict[str, Any] = {
     "what": "rear", "sizes": "512", "backbones": "mini", "pairs": 3, "device": "cpu", "threads": 0,
-    "dtype": "float32", "overrides": "", "control_up_to": 512,
+    "dtype": "float32", "overrides": "",
     "arms": "control,checkpoint,frozen,frozen+checkpoint",
 }  # fmt: skip
 WORDS = ("control", "frozen", "fold", "checkpoint", "bf16", "16", "compile")
@@ -63,7 +62,7 @@ def _in_fresh_process(task: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(backbone: str, size: int, options: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per arm."""
-    arms = [arm for arm in options["arms"].split(",") if "frozen" in arm or size <= int(options["control_up_to"])]
+    arms = options["arms"].split(",")
     task = {"backbone": backbone, "size": size, "options": options}
     with tempfile.TemporaryDirectory() as folder:
         files = {arm: f"{folder}/{arm}.pt" for arm in arms}

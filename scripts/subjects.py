@@ -1,6 +1,6 @@
 """What ``scripts/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
 
-import ctypes
+import functools
 import math
 import time
 import warnings
@@ -13,6 +13,7 @@ from scenes import hole, render
 from torch import Tensor
 
 import refine
+from refine import heap
 from refine.adapters.base import FrontRear
 from refine.adapters.fold import fold as fold_norms
 from refine.adapters.lama import LaMa
@@ -20,12 +21,11 @@ from refine.adapters.nested import named_tensors
 from refine.config import compose
 from refine.frozen import run
 from refine.layers import graph_bytes
+from refine.memory import MIB, peak
 from refine.precision import DTYPES, run_in
 from refine.pyramid import make_level
 from refine.types import Features
 from refine.weights import UnusableWeights
-
-MIB = 2**20
 
 
 class Subject:
@@ -67,10 +67,6 @@ class Subject:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
-    def _peak(self) -> float:
-        """MiB."""
-        return torch.cuda.max_memory_allocated() / MIB if self._device.type == "cuda" else status("VmHWM")
-
 
 class Refinement(Subject):
     """A whole refinement, fronts and pyramid and all."""
@@ -86,7 +82,7 @@ class Refinement(Subject):
         image: list[Tensor] = []
         seconds = self._timed(lambda: image.append(refiner(picture, mask).image))
         torch.save([image[0].cpu()], results)
-        return {"seconds": seconds, "live_MiB": math.nan, "live_rss_MiB": math.nan, "peak_MiB": self._peak()}
+        return {"seconds": seconds, "live_MiB": math.nan, "live_rss_MiB": math.nan, "peak_MiB": peak(self._device)}
 
 
 class Rear(Subject):
@@ -128,8 +124,9 @@ class Rear(Subject):
         backbone = self._backbone("fold" in words)
         rear = self._compiled("fold" in words) if "compile" in words else backbone.rear
         blocks = backbone.blocks if "checkpoint" in words else None
-        with run_in(next((word for word in words if word in DTYPES), "32"), self._device):
-            return run(rear, self.features, rules="frozen" in words, blocks=blocks).to(self._dtype)
+        precision = next((word for word in words if word in DTYPES), "32")
+        within = functools.partial(run_in, precision, self._device)
+        return run(rear, self.features, rules="frozen" in words, blocks=blocks, within=within).to(self._dtype)
 
     def gradients(self, prediction: Tensor) -> list[Tensor]:
         """Of the prediction's mean magnitude, with respect to z."""
@@ -150,7 +147,7 @@ class Rear(Subject):
         live = float("nan") if "checkpoint" in arm else self._graph(prediction) / MIB
         gradients = self.gradients(prediction)
         torch.save([prediction.detach().cpu(), *(g.cpu() for g in gradients if g is not None)], results)
-        return {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": self._peak()}
+        return {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": peak(self._device)}
 
     def _graph(self, prediction: Tensor) -> int:
         """Bytes that the graph and the prediction hold, but for z and the weights."""
@@ -162,14 +159,11 @@ class Rear(Subject):
     def _allocated(self) -> float:
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated() / MIB
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        return status("VmRSS")
+        heap.trim(0)
+        try:
+            return heap.resident() / MIB
+        except OSError:  # told by Linux alone
+            return math.nan
 
 
 SUBJECTS: dict[str, type[Any]] = {"rear": Rear, "refinement": Refinement}
-
-
-def status(name: str) -> float:
-    """MiB of a line of this process's status (the peak of ``getrusage`` would include the parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024

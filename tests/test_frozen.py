@@ -3,6 +3,7 @@
 import copy
 import gc
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -318,6 +319,35 @@ def test_recomputing_enters_the_rules_again(backbone, monkeypatch):
     assert F.conv2d in used
 
 
+def test_a_block_keeps_a_forward_of_its_own(backbone):
+    block = trunk(backbone)[0]
+    original = block.forward
+    own = block.forward = lambda *args: original(*args)
+    run(lambda: None, blocks=[block])
+    assert vars(block)["forward"] is own
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, out: torch.clamp(x.detach(), 0, 1, out=out),
+        lambda x, out: torch.clip(x.detach(), min=0.2, out=out),
+        lambda x, _: F.conv2d(x, torch.ones(2, 2, 2, 2), stride=np.int64(2)),
+        lambda x, _: F.conv_transpose2d(x, torch.ones(2, 2, 2, 2), stride=torch.tensor(2)),
+    ],
+)
+def test_unusual_arguments_are_taken_as_without_rules(function):
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    outs = torch.empty(2, 1, 2, 6, 6)
+    assert torch.equal(*(run(function, x, out, rules=rules) for rules, out in zip((True, False), outs, strict=True)))
+
+
+def test_wrong_norm_is_refused_by_torch_itself():
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    with pytest.raises(RuntimeError, match="normalization mode"):
+        run(lambda: torch.fft.rfftn(x, norm="bla"))
+
+
 def test_blocks_are_whole_again_after_an_error(backbone):
     blocks = trunk(backbone)
     with pytest.raises(ZeroDivisionError):
@@ -370,9 +400,9 @@ def alive():
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "lama backbone.fold=false", "mini_regular backbone.fold=false"])
 def test_every_shipped_backbone_has_autograds_gradients(name):
-    backbone = shipped(name)
+    backbone = shipped(*name.split())
     if not backbone.layers:
         pytest.skip("no layers to optimize")
     expected, _ = update(backbone, rules=False)

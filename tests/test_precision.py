@@ -1,8 +1,12 @@
+import functools
+
 import pytest
 import torch
+from torch import nn
 
 from refine.adapters.ffc import Sizes
 from refine.adapters.lama import LaMa
+from refine.frozen import run
 from refine.objective import MultiscaleL1
 from refine.precision import checked_precision, run_in
 from refine.pyramid import Pyramid
@@ -44,6 +48,47 @@ def test_refinement_in_half_precision_stays_close(name, frozen):
     assert half.image.dtype == torch.float32
     assert (half.image - full.image).abs().max() < 0.05
     assert not torch.equal(half.image, full.image)
+
+
+class Packing(nn.Module):
+    """Complex numbers from what autocast made half, which torch.complex refuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1).requires_grad_(False)
+
+    def forward(self, x):
+        real, imag = self.conv(x).chunk(2, dim=1)
+        return torch.fft.irfftn(torch.complex(real, imag=imag), dim=(-2, -1))
+
+
+@pytest.mark.parametrize("rules", [True, False])
+@pytest.mark.parametrize("own_block", [True, False])
+def test_recomputation_has_its_islands_too(rules, own_block):
+    torch.manual_seed(0)
+    network, x = Packing(), torch.rand(1, 2, 6, 4, requires_grad=True)
+    within = functools.partial(run_in, "bf16", torch.device("cpu"))
+    blocks = [network.conv] if own_block else []
+    gradients = []
+    for how in ({}, {"blocks": blocks}):
+        y = run(network, x, rules=rules, within=within, **how)
+        gradients += torch.autograd.grad(y.square().sum(), x)
+    assert gradients[0].any() and torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_are_refined(dtype):
+    """z stays in float32, whatever the weights are in."""
+    regular = Sizes("regular", width=8, downsamplings=2, blocks=1, global_channels=0)
+    network = LaMa("random", sizes=regular)
+    network.model[-2].weight.mul_(30)
+    refiner = Refiner(network, Pyramid(32), MultiscaleL1(3), steps=5, lr=0.02)
+    full = refiner(*scene())
+    network.to(dtype)
+    half = refiner(*scene())
+    losses = half.levels[1].losses[:, 0]
+    assert losses[-1] < losses[0]
+    assert half.image.dtype == torch.float32 and 0 < (half.image - full.image).abs().max() < 0.1
 
 
 def test_names():

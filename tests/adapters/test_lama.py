@@ -86,8 +86,8 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
     assert len(result.levels) == meta["n_scales"]
     last = vectors[f"infer_{meta['n_scales'] - 1}"][:, :height, :width]
     difference = np.abs(result.image[0].numpy() - last)
-    assert difference.max() <= 1e-3
-    assert difference.mean() <= 2e-5
+    assert difference.max() <= (1e-4 if fold == "true" else 1e-5)  # the floor of float32 is 1e-3: signs of ReLU inputs
+    assert difference.mean() <= 2e-6
     for index, level in enumerate(refiner.pyramid(image, mask)):
         assert np.array_equal(level.mask[0].numpy(), vectors[f"pyr_mask_{index}"])
         if f"pyr_image_{index}" in vectors:
@@ -106,13 +106,15 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
 # --- the same, without the fixtures ---
 
 
+@pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("kind", ["ffc", "regular"])
-def test_golden_vectors(kind):
+def test_golden_vectors(kind, fold):
     """Tolerances are the noise floor of float32, as for the published cases."""
     vectors = np.load(GOLDEN / f"{kind}.npz")
     image, mask = golden.as_tensors(*golden.scene(101, 118))
-    result = golden.refiner(GOLDEN / f"{kind}.safetensors")(image, mask)
-    assert np.abs(LaMa(GOLDEN / f"{kind}.safetensors")(image, mask).numpy() - vectors["plain"]).max() <= 1e-5
+    refiner = golden.refiner(GOLDEN / f"{kind}.safetensors", fold=fold)
+    result = refiner(image, mask)
+    assert np.abs(refiner.backbone(image, mask).numpy() - vectors["plain"]).max() <= 1e-5
     difference = np.abs(result.image.numpy() - vectors["final"])
     assert difference.max() <= 1e-3
     assert difference.mean() <= 2e-5
