@@ -21,7 +21,7 @@ from refine.frozen import RULES, Frozen, run
 from refine.objective import MultiscaleL1
 from refine.pyramid import Pyramid
 from refine.refiner import Refiner
-from refine.rules import pack, unpack
+from refine.rules import memory_format, pack, unpack
 from refine.types import Features, Level
 
 DRAW = torch.Generator().manual_seed(0)
@@ -373,6 +373,18 @@ def test_folded_norms_change_rounding_alone(backbone):
     again = run(backbone.rear, features)
     for a, b in zip([again, *torch.autograd.grad(again.square().sum(), z)], [y, *gradients], strict=True):
         assert (a - b).norm() / b.norm() < 1e-5
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_folded_upsampling_is_channels_last_on_a_cpu_alone(device):
+    with pytest.warns(UserWarning, match="RANDOM"):
+        model = LaMa("random", sizes=SIZES["regular"]).model.to(device)
+    formats = []
+    for module in model.children():
+        if isinstance(module, nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _, given, __: formats.append(memory_format(given[0])))
+    model(torch.zeros(1, 4, 16, 20, device=device))
+    assert formats == [torch.channels_last if device == "cpu" else torch.contiguous_format] * 2
 
 
 NAMES = sorted(file.stem for file in (CONFIGS / "backbone").glob("*.yaml"))

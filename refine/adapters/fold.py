@@ -5,14 +5,15 @@ any other order of sums, another number of threads for one: by 1e-3 of itself (r
 weights.
 
 Batch norm in eval mode is a scale and a shift per channel: folded into the convolutions before it, it saves a pass over
-every feature map, forward and backward. The convolutions that go up again, of few channels and many pixels, run in
-channels-last format, in little more than half the time on a CPU. The state dict changes its keys, so load first.
+every feature map, forward and backward. On a CPU the convolutions that go up again, of few channels and many pixels,
+run in channels-last format, in little more than half the time; other devices were not measured and keep theirs. The
+state dict changes its keys, so load first.
 """
 
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refine.adapters.ffc import FFCNormAct, FourierUnit
 
@@ -20,7 +21,7 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fold(model: nn.Module) -> None:
-    """Fold every batch norm of a LaMa generator and put what follows its trunk in channels-last format, in place.
+    """Fold every batch norm of a LaMa generator and let what follows its trunk run in channels-last format, in place.
 
     Args:
         model: As :func:`refine.adapters.ffc.build` makes it, its weights loaded.
@@ -37,7 +38,12 @@ def fold(model: nn.Module) -> None:
                     module[i + 1] = _absorbed(norm, conv)
     for module in model.children():
         if isinstance(module, nn.ConvTranspose2d) or module is last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.register_forward_pre_hook(_channels_last_on_cpu)
+
+
+def _channels_last_on_cpu(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+    (x,) = arguments
+    return (x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x,)
 
 
 def _fold_ffc(module: FFCNormAct) -> None:
