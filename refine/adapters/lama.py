@@ -35,8 +35,8 @@ class LaMa(Trunk):
         seed: Likewise.
         name: Of the backbone, for messages.
         fold: Fold batch norm into the convolutions and, on a CPU, upsample in channels-last format
-            (:mod:`refine.adapters.fold`): less time, the same prediction up to rounding. False for the network as it is, whose state dict has the keys
-            of the weights; a folded one must not be given other weights.
+            (:mod:`refine.adapters.fold`): less time, the same prediction up to rounding. False for the network as it
+            is, whose state dict has the keys of the weights; a folded one must not be given other weights.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.
