@@ -6,9 +6,9 @@ r"""What refinement costs, in seconds and memory, and whether it is exact: an up
     python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
 An arm is any of the words frozen, fold, checkpoint, bf16, 16 and compile, joined by "+", or control, which is ordinary
-autograd through the network as it is. Memory is that of a fresh process. Seconds of the rear (forward and backward)
-come from rounds of all arms in one process, those of a refinement from rounds of a fresh process per arm, so that other
-load on the machine hits all of them; they are compared within the round.
+autograd through the network as it is. Every run has a fresh process, since an arm that gives memory back would slow the
+next one down that takes it again. The rear's seconds (forward and backward) are the median of three after a first one.
+All arms run in every round, so that other load on the machine hits all of them, and are compared within the round.
 
 Options, with their defaults:
     what=rear              or refinement, of a generated scene with a hole
@@ -47,12 +47,9 @@ COLUMNS += "max_diff mean_diff gradient_error".split()
 
 
 def _child(task: dict[str, Any]) -> dict[str, Any]:
-    """What a fresh process measures: one arm, or the seconds of all."""
+    """What a fresh process measures: one arm, once."""
     subject = SUBJECTS[task["options"]["what"]](task["backbone"], task["size"], task["options"])
-    if "arm" in task:
-        return subject.run(task["arm"], Path(task["results"]))
-    rounds = [{arm: subject.seconds(arm) for arm in task["arms"]} for _ in range(int(task["options"]["pairs"]) + 1)]
-    return {arm: [one[arm] for one in rounds[1:]] for arm in task["arms"]}  # the first round warms up
+    return subject.run(task["arm"], Path(task["results"]))
 
 
 def _in_fresh_process(task: dict[str, Any]) -> dict[str, Any]:
@@ -70,13 +67,9 @@ def _rows(backbone: str, size: int, options: dict[str, Any]) -> list[dict[str, A
         def measured(arm: str) -> dict[str, Any]:
             return _in_fresh_process({**task, "arm": arm, "results": files[arm]})
 
-        if options["what"] == "rear":
-            times = _in_fresh_process({**task, "arms": arms})
-            memory = {arm: measured(arm) for arm in arms}
-        else:
-            rounds = [{arm: measured(arm) for arm in arms} for _ in range(int(options["pairs"]))]
-            times = {arm: [one[arm].pop("seconds") for one in rounds] for arm in arms}
-            memory = {arm: max((one[arm] for one in rounds), key=lambda m: m["peak_MiB"]) for arm in arms}
+        rounds = [{arm: measured(arm) for arm in arms} for _ in range(int(options["pairs"]))]
+        times = {arm: [one[arm].pop("seconds") for one in rounds] for arm in arms}
+        memory = {arm: max((one[arm] for one in rounds), key=lambda m: m["peak_MiB"]) for arm in arms}
         return [
             {"backbone": backbone, "size": size, "arm": arm}
             | _compared(times[arm], times[arms[0]])
