@@ -133,7 +133,7 @@ class Rear(Subject):
         return list(torch.autograd.grad(prediction.abs().mean(), list(self.z.values()), allow_unused=True))
 
     def run(self, arm: str, results: Path) -> dict[str, Any]:
-        """Seconds; MiB alive after the forward pass, by the graph and the system, and at the peak; results in a file."""
+        """Seconds; MiB alive after the forward pass, by graph and by system, and at the peak; results in a file."""
         self._backbone("fold" in arm)
         self._networks.pop("fold" not in arm, None)  # the other one
         before = self._allocated()
