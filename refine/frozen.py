@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from refine.forwards import replaced
 from refine.rules import BatchNorm, Complex, Convolution, Gate, Padding, RealFFT
 
 R = TypeVar("R")
@@ -69,28 +70,13 @@ def run(
             return function(*args)
         if not blocks:
             return _recomputed(function, entered)(*args)
-        with _checkpointed(blocks, entered):
+        with replaced((block, functools.partial(_recomputed, again=entered)) for block in blocks):
             return function(*args)
 
 
 def _recomputed(function: Callable[..., R], again: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
     """The function under a checkpoint; this context is entered when it is recomputed."""
     return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
-
-
-@contextmanager
-def _checkpointed(blocks: Sequence[nn.Module], again: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-    """Inside, calls of these modules are checkpointed."""
-    own = [(block, block.__dict__.get("forward")) for block in blocks]
-    try:
-        for block in blocks:
-            block.__dict__["forward"] = _recomputed(block.forward, again)  # in front of its class's method
-        yield
-    finally:
-        for block, forward in own:
-            block.__dict__.pop("forward", None)
-            if forward is not None:
-                block.__dict__["forward"] = forward
 
 
 def _fits(x: Any, *parameters: Any) -> bool:

@@ -41,6 +41,7 @@ class Subject:
         torch.set_num_threads(int(options["threads"]) or torch.get_num_threads())
         self._overrides = [f"backbone={backbone}", *filter(None, str(options["overrides"]).split(","))]
         self._device = torch.device(options["device"])
+        self._dtype = getattr(torch, options["dtype"])
         self._size = size
 
     def _load(self, fold: bool, *more: str) -> refine.Refiner:
@@ -86,74 +87,51 @@ class Refinement(Subject):
 
 
 class Rear(Subject):
-    """One update of the rear, forward and backward."""
-
-    def __init__(self, backbone: str, size: int, options: dict[str, Any]) -> None:
-        super().__init__(backbone, size, options)
-        self._networks: dict[bool, FrontRear] = {}
-        self._compilations: dict[bool, Callable[[Features], Tensor]] = {}
-        self._dtype = getattr(torch, options["dtype"])
-        network = self._backbone(fold=False)
-        draw = torch.Generator().manual_seed(0)
-        image, mask = torch.rand(1, 3, size, size, generator=draw), torch.zeros(1, 1, size, size)
-        mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
-        level = make_level(image, mask, network.multiple_of, network.minimum_side)
-        image, mask = (tensor.to(self._device, self._dtype) for tensor in (level.image, level.mask))
-        level = type(level)(image, mask, level.size)
-        with torch.no_grad():
-            features = network.front(level)
-        self.z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
-        self.features = Features(self.z, features.context)
-
-    def _backbone(self, fold: bool) -> FrontRear:
-        if fold not in self._networks:
-            backbone = self._load(fold=False).backbone.to(self._dtype)
-            if fold and isinstance(backbone, LaMa):
-                fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
-            self._networks[fold] = backbone
-        return self._networks[fold]
-
-    def _compiled(self, fold: bool) -> Callable[[Features], Tensor]:
-        if fold not in self._compilations:
-            self._compilations[fold] = torch.compile(self._backbone(fold).rear, dynamic=False)
-        return self._compilations[fold]
-
-    def forward(self, arm: str) -> Tensor:
-        """The prediction of one arm, with its graph."""
-        words = arm.split("+")
-        backbone = self._backbone("fold" in words)
-        rear = self._compiled("fold" in words) if "compile" in words else backbone.rear
-        blocks = backbone.blocks if "checkpoint" in words else None
-        precision = next((word for word in words if word in DTYPES), "32")
-        within = functools.partial(run_in, precision, self._device)
-        return run(rear, self.features, rules="frozen" in words, blocks=blocks, within=within).to(self._dtype)
-
-    def gradients(self, prediction: Tensor) -> list[Tensor]:
-        """Of the prediction's mean magnitude, with respect to z."""
-        return list(torch.autograd.grad(prediction.abs().mean(), list(self.z.values()), allow_unused=True))
+    """One update of the rear, forward and backward, at the features of the network as it is."""
 
     def run(self, arm: str, results: Path) -> dict[str, Any]:
         """Seconds; MiB alive after the forward pass, by graph and by system, and at the peak; results in a file."""
-        self._backbone("fold" in arm)
-        self._networks.pop("fold" not in arm, None)  # the other one
+        words = arm.split("+")
+        backbone = self._load(fold=False).backbone.to(self._dtype)
+        features = self._features(backbone)
+        if "fold" in words and isinstance(backbone, LaMa):
+            fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
+        rear = torch.compile(backbone.rear, dynamic=False) if "compile" in words else backbone.rear
+        blocks = backbone.blocks if "checkpoint" in words else None
+        precision = next((word for word in words if word in DTYPES), "32")
+        within = functools.partial(run_in, precision, self._device)
+        z = list(features.z.values())
+
+        def forward() -> Tensor:
+            return run(rear, features, rules="frozen" in words, blocks=blocks, within=within).to(self._dtype)
+
+        def gradients(prediction: Tensor) -> list[Tensor]:
+            return list(torch.autograd.grad(prediction.abs().mean(), z, allow_unused=True))
+
         before = self._allocated()
-        prediction = self.forward(arm)
+        prediction = forward()
         alive = self._allocated() - before
+        given = [*z, *backbone.parameters(), *backbone.buffers(), *named_tensors(features.context).values()]
         # Looking at what a checkpoint saved would compute it again.
-        live = float("nan") if "checkpoint" in arm else self._graph(prediction) / MIB
-        gradients = self.gradients(prediction)
-        torch.save([prediction.detach().cpu(), *(g.cpu() for g in gradients if g is not None)], results)
+        live = math.nan if "checkpoint" in words else graph_bytes(prediction, given) / MIB
+        torch.save([t.detach().cpu() for t in (prediction, *gradients(prediction)) if t is not None], results)
         memory = {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": peak(self._device)}
-        del prediction, gradients
-        times = sorted(self._timed(lambda: self.gradients(self.forward(arm))) for _ in range(3))
+        del prediction
+        times = sorted(self._timed(lambda: gradients(forward())) for _ in range(3))
         return {"seconds": times[1], **memory}
 
-    def _graph(self, prediction: Tensor) -> int:
-        """Bytes that the graph and the prediction hold, but for z and the weights."""
-        given = [*self.z.values()]
-        for network in self._networks.values():
-            given += [*network.parameters(), *network.buffers()]
-        return graph_bytes(prediction, [*given, *named_tensors(self.features.context).values()])
+    def _features(self, backbone: FrontRear) -> Features:
+        """Of noise with a square hole, z ready to be differentiated."""
+        size = self._size
+        draw = torch.Generator().manual_seed(0)
+        image, mask = torch.rand(1, 3, size, size, generator=draw), torch.zeros(1, 1, size, size)
+        mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
+        level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
+        image, mask = (tensor.to(self._device, self._dtype) for tensor in (level.image, level.mask))
+        with torch.no_grad():
+            features = backbone.front(type(level)(image, mask, level.size))
+        z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
+        return Features(z, features.context)
 
     def _allocated(self) -> float:
         if self._device.type == "cuda":

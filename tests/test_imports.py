@@ -8,7 +8,7 @@ import refine
 PACKAGE = Path(refine.__file__).parent
 # A file may import what stands before it. Folders count as one room, in which order is free.
 ORDER = (
-    "types decode exif images encode pickles weights fetch pyramid objective heap rules frozen "
+    "types decode exif images encode pickles weights fetch pyramid objective heap rules forwards frozen "
     "precision adapters iterates schedule footprint layers refiner devices masks config api metrics "
     "distances memory evaluation lock records tars jobs evalset summary roll shares ranks series pictures data module "
     "log callbacks arms plan study plots cases page report commands sweep __main__ "

@@ -13,8 +13,8 @@ inputs in place or hand it on, as ``ReLU(inplace=True)`` and ``Identity`` do.
 import functools
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from refine.adapters.memo import Call, Memo, Place, placeholder, random_state, set_random_state
 from refine.adapters.nested import cloned, mapped, named_tensors
+from refine.forwards import replaced
 
 _LOCK = threading.RLock()  # while a network replays, its modules' forward is ours
 
@@ -205,21 +206,13 @@ class Replayer(_Run):
         return self.z.get(name, tensor).clone()
 
 
-@contextmanager
-def _standing_in(network: nn.Module, call: Callable[..., Any]) -> Iterator[None]:
+def _standing_in(network: nn.Module, call: Callable[..., Any]) -> AbstractContextManager[None]:
     """Let ``call(name, forward, ...)`` stand in for the ``forward`` of every submodule but TorchScript's own."""
-    changed: list[tuple[nn.Module, Any]] = []
-    try:
-        for name, module in network.named_modules():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                changed.append((module, module.__dict__.get("forward")))
-                module.__dict__["forward"] = functools.partial(call, name, module.forward)
-        yield
-    finally:
-        for module, own in changed:
-            del module.__dict__["forward"]
-            if own is not None:
-                module.__dict__["forward"] = own
+    return replaced(
+        (module, functools.partial(functools.partial, call, name))
+        for name, module in network.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)
+    )
 
 
 def _forget_unneeded(calls: Sequence[Call]) -> None:
