@@ -1,8 +1,9 @@
-"""Free memory that the C library keeps on its heap, given back to the system.
+"""The heap of the C library: large tensors reuse its pages, and what lies free there does not pile up.
 
-Every operation makes a tensor and frees another, and a graph puts small things between them: the holes fit the next
-tensor seldom, and the heap grows to several times what is alive. Holes cannot be closed, but their pages can be given
-back. Only glibc on Linux is asked; elsewhere nothing is done.
+glibc asks the system for each large block anew, page by page, which takes longer than many an operation on it: so
+tensors are put on the heap. There every operation makes a tensor and frees another, and a graph puts small things
+between them: the holes fit the next tensor seldom, and the heap grows to several times what is alive. Holes cannot be
+closed, but their pages can be given back. Only glibc on Linux is asked; elsewhere nothing is done.
 """
 
 import ctypes
@@ -10,10 +11,14 @@ import functools
 import os
 from pathlib import Path
 
-SPARE = 2**29  # bytes that may lie free
-EVERY = 100  # calls after which free memory is counted in any case: it can grow while the process does not
+SPARE = 2**30  # bytes that may lie free
+LOOK = 2**26  # bytes of tensors made after which the process's size is asked, which takes a tenth of a millisecond
+COUNT = 16  # looks after which free memory is counted in any case: it can grow while the process does not
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of glibc's parameters
+NEVER = 2**31 - 1  # bytes: the largest value they take
 _lowest = 0  # bytes resident, the least since free memory was counted
-_calls = 0
+_made = 0  # bytes since the last look
+_looks = 0
 
 
 class _Info(ctypes.Structure):
@@ -50,22 +55,44 @@ def spare() -> int:
     return resident() - info.uordblks - info.hblkhd  # type: ignore[no-any-return]
 
 
-def trim(limit: int = SPARE) -> None:
-    """Give free memory back if there is much.
+@functools.cache
+def _reuse(library: ctypes.CDLL) -> None:
+    """Put large blocks on the heap from now on, and leave it to :func:`trim` to give them back."""
+    library.mallopt(MMAP_THRESHOLD, NEVER)
+    library.mallopt(TRIM_THRESHOLD, NEVER)
+
+
+def made(size: int, limit: int = SPARE) -> None:
+    """Tell that tensors are made, and give free memory back if there is much.
 
     Counting it takes milliseconds where the heap is full of holes, so it is counted only now and then, and when the
     process has grown by a quarter of the limit.
 
     Args:
-        limit: Bytes that may stay; 0 to give all back now.
+        size: Bytes, about.
+        limit: Bytes that may stay free.
     """
-    global _calls, _lowest
+    global _looks, _lowest, _made
+    _made += size
+    library = _glibc()
+    if _made < LOOK or library is None:
+        return
+    _reuse(library)
+    now = resident()
+    _made, _lowest, _looks = 0, min(_lowest, now), _looks + 1
+    if now - _lowest > limit // 4 or _looks % COUNT == 0:
+        trim(limit)
+
+
+def trim(limit: int = 0) -> None:
+    """Give free memory back if there is more than this.
+
+    Args:
+        limit: Bytes that may stay.
+    """
+    global _lowest
     library = _glibc()
     if library is None:
-        return
-    now = resident()
-    _lowest, _calls = min(_lowest, now), _calls + 1
-    if limit and now - _lowest <= limit // 4 and _calls % EVERY:
         return
     if spare() > limit:
         library.malloc_trim(0)

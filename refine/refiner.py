@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from refine import frozen
+from refine import frozen, heap
 from refine.adapters.base import FrontRear
 from refine.iterates import Iterates
 from refine.objective import Objective
@@ -162,6 +162,8 @@ class Refiner:
                 own = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, own, on_step))
             result = Refinement.stack(refined)
+            if self.rules and device.type == "cpu":
+                heap.trim()  # whoever called may need the memory
             return replace(result, image=torch.where(mask > 0, result.image.to(image), image))
 
     def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:

@@ -40,7 +40,7 @@ class Convolution(_Rule):
         ctx.save_for_backward(weight)
         ctx.shape, ctx.format, ctx.geometry = x.shape, memory_format(x), geometry
         if x.device.type == "cpu":
-            heap.trim()
+            heap.made(x.nbytes)
         return call()
 
     @staticmethod
@@ -49,7 +49,7 @@ class Convolution(_Rule):
         """Under autocast the gradient has the dtype the convolution ran in; the weight follows it."""
         (weight,) = ctx.saved_tensors
         if grad.device.type == "cpu":
-            heap.trim()
+            heap.made(grad.nbytes)
         x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)  # only its shape
         weight = weight.to(grad.dtype)
         only_input = (True, False, False)
@@ -105,13 +105,13 @@ class Gate(_Rule):
     """ReLU, leaky ReLU and clamp: the gradient passes, or is scaled by ``slope``; keeps one bit per element."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, call: Call, closed: Callable[[Tensor], Tensor], slope: float) -> Tensor:
-        """``closed``: from the input, or the result that overwrote it, where the gradient does not pass."""
+    def forward(ctx: Any, x: Tensor, call: Call, open_at: Callable[[Tensor, Tensor], Tensor], slope: float) -> Tensor:
+        """``open_at``: from the input, or the result that overwrote it, and the result: where the gradient passes."""
         out = call()
         if out is x:
             ctx.mark_dirty(x)
         ctx.shape, ctx.format, ctx.slope = x.shape, memory_format(x), slope
-        ctx.save_for_backward(pack(_dense(closed(x), ctx.format)))
+        ctx.save_for_backward(pack(_dense(open_at(x, out), ctx.format)))
         return out
 
     @staticmethod
@@ -133,16 +133,20 @@ class RealFFT(_Rule):
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, dim: list[int], norm: int) -> Tensor:
         """``norm``: ATen's number of the normalization."""
-        ctx.shape, ctx.dim, ctx.norm = x.shape, dim, norm
+        ctx.shape, ctx.format, ctx.dim, ctx.norm = x.shape, memory_format(x), dim, norm
         return call()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The half that was not computed has gradient 0; then the adjoint of the full transform."""
+        """The half that was not computed has gradient 0; then the adjoint of the full transform.
+
+        It comes out contiguous; in the format of the input it is added to other gradients of it in less time.
+        """
         full = grad.new_zeros(ctx.shape)
         full.narrow(ctx.dim[-1], 0, grad.shape[ctx.dim[-1]]).copy_(grad)
-        return torch.ops.aten._fft_c2c(full, ctx.dim, ctx.norm, False).real, None, None, None
+        dx = torch.ops.aten._fft_c2c(full, ctx.dim, ctx.norm, False).real
+        return dx.contiguous(memory_format=ctx.format), None, None, None
 
 
 class Complex(_Rule):
@@ -195,7 +199,7 @@ def pack(flags: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Undo :func:`pack`, the other way round: 0 where the flag was set, 1 where not.
+    """Undo :func:`pack`.
 
     Args:
         bits: Made by :func:`pack`.
@@ -203,14 +207,15 @@ def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
         dtype: Of the result.
 
     Returns:
-        ``(length,)``, a tensor of its own.
+        ``(length,)``, 1 where the flag was set and 0 where not.
     """
-    return _unset(dtype, bits.device).index_select(0, bits.int()).flatten()[:length]
+    eights = _eights(bits.device).index_select(0, bits.int())
+    return eights.view(torch.uint8)[:length].to(dtype)
 
 
 @functools.lru_cache
-def _unset(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``(256, 8)``: for every byte, 1 where a bit is not set, the highest bit first."""
+def _eights(device: torch.device) -> Tensor:
+    """``(256,)``: for every byte eight of 0 or 1, one for each bit, the highest first, in the bytes of an int64."""
     with torch.inference_mode(False):
-        table = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
-        return torch.from_numpy(1 - table).to(device, dtype)
+        flags = np.unpackbits(np.arange(256, dtype=np.uint8))
+        return torch.from_numpy(flags).view(torch.int64).to(device)

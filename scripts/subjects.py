@@ -136,7 +136,7 @@ class Rear(Subject):
     def _allocated(self) -> float:
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated() / MIB
-        heap.trim(0)
+        heap.trim()
         try:
             return heap.resident() / MIB
         except OSError:  # told by Linux alone

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from refine.rules import memory_format
 from refine.weights import UnusableWeights
 
 MAX_CHANNELS = 1024  # upstream's max_features
@@ -70,7 +71,7 @@ class FourierUnit(nn.Module):
         output: Tensor = torch.fft.irfftn(
             torch.view_as_complex(spectrum), s=(height, width), dim=(-2, -1), norm="ortho"
         )
-        return output
+        return output.contiguous(memory_format=memory_format(x))  # added to x, for which formats should agree
 
 
 class SpectralTransform(nn.Module):

@@ -5,9 +5,9 @@ any other order of sums, another number of threads for one: by 1e-3 of itself (r
 weights.
 
 Batch norm in eval mode is a scale and a shift per channel: folded into the convolutions before it, it saves a pass over
-every feature map, forward and backward. On a CPU the convolutions that go up again, of few channels and many pixels,
-run in channels-last format, in little more than half the time; other devices were not measured and keep theirs. The
-state dict changes its keys, so load first.
+every feature map, forward and backward. On a CPU the network runs in channels-last format, which its convolutions want
+in any case: they would change each input and output; other devices were not measured and keep theirs. The state dict
+changes its keys, so load first.
 """
 
 from itertools import pairwise
@@ -15,18 +15,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from refine.adapters.ffc import FFCNormAct, FourierUnit
+from refine.adapters.ffc import FFCNormAct, FourierUnit, Pair
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fold(model: nn.Module) -> None:
-    """Fold every batch norm of a LaMa generator and let what follows its trunk run in channels-last format, in place.
+    """Fold every batch norm of a LaMa generator and let it run in channels-last format on a CPU, in place.
 
     Args:
         model: As :func:`refine.adapters.ffc.build` makes it, its weights loaded.
     """
-    *_, last = (module for module in model.children() if isinstance(module, Convolution))
     for module in list(model.modules()):
         if isinstance(module, FFCNormAct):
             _fold_ffc(module)
@@ -37,13 +36,19 @@ def fold(model: nn.Module) -> None:
                 if isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
                     module[i + 1] = _absorbed(norm, conv)
     for module in model.children():
-        if isinstance(module, nn.ConvTranspose2d) or module is last:
-            module.register_forward_pre_hook(_channels_last_on_cpu)
+        module.register_forward_pre_hook(_channels_last_on_cpu)
 
 
-def _channels_last_on_cpu(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+def _channels_last_on_cpu(_: nn.Module, arguments: tuple[Tensor | Pair]) -> tuple[Tensor | Pair]:
+    """The child that comes first changes the format, whichever the cut makes it; the others find nothing to do."""
     (x,) = arguments
-    return (x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x,)
+    if isinstance(x, Tensor):
+        return (_channels_last(x),)
+    return (Pair(_channels_last(x.local), None if x.rest is None else _channels_last(x.rest)),)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 def _fold_ffc(module: FFCNormAct) -> None:
