@@ -6,9 +6,11 @@ r"""What refinement costs, in seconds and memory, and whether it is exact: an up
     python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
 An arm is any of the words frozen, fold, checkpoint, bf16, 16 and compile, joined by "+", or control, which is ordinary
-autograd through the network as it is. Every run has a fresh process, since an arm that gives memory back would slow the
-next one down that takes it again. The rear's seconds (forward and backward) are the median of three after a first one.
-All arms run in every round, so that other load on the machine hits all of them, and are compared within the round.
+autograd through the network as it is. With the word signs the rear's ReLUs are open where the control's are, to tell
+what else rounding does to the gradient; time and memory of such an arm mean nothing. Every run has a fresh process,
+since an arm that gives memory back would slow the next one down that takes it again. The rear's seconds (forward and
+backward) are the median of three after a first one. All arms run in every round, so that other load on the machine hits
+all of them, and are compared within the round.
 
 Options, with their defaults:
     what=rear              or refinement, of a generated scene with a hole
@@ -41,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32", "overrides": "",
     "arms": "control,checkpoint,frozen,frozen+checkpoint",
 }  # fmt: skip
-WORDS = ("control", "frozen", "fold", "checkpoint", "bf16", "16", "compile")
+WORDS = ("control", "frozen", "fold", "checkpoint", "bf16", "16", "compile", "signs")
 COLUMNS = "backbone size arm seconds ratio ratios cpu_ratio live_MiB live_rss_MiB peak_MiB".split()
 COLUMNS += "max_diff mean_diff gradient_error".split()
 

@@ -4,13 +4,15 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from scenes import hole, render
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import refine
 from refine import heap
@@ -86,6 +88,34 @@ class Refinement(Subject):
         return {"seconds": seconds, "live_MiB": math.nan, "live_rss_MiB": math.nan, "peak_MiB": peak(self._device)}
 
 
+class Signs(TorchFunctionMode):
+    """Within it, ReLUs are open where they were while the function given ran, whatever the sign of their input.
+
+    Rounding turns the sign of a few, and with them float32's gradient: what is left is what rounding does otherwise.
+    """
+
+    RELUS = (torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, torch.nn.functional.relu)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        super().__init__()
+        self._open: list[Tensor] = []
+        self._given: Iterator[Tensor] | None = None
+        with torch.no_grad(), self:
+            function()
+
+    def __enter__(self) -> Any:
+        self._given = iter(self._open) if self._open else None
+        return super().__enter__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """A ReLU remembered or opened, or the call as it is."""
+        if func in self.RELUS and self._given:
+            return args[0] * next(self._given)
+        if func in self.RELUS:
+            self._open.append(args[0] > 0)
+        return func(*args, **(kwargs or {}))
+
+
 class Rear(Subject):
     """One update of the rear, forward and backward, at the features of the network as it is."""
 
@@ -94,16 +124,18 @@ class Rear(Subject):
         words = arm.split("+")
         backbone = self._load(fold=False).backbone.to(self._dtype)
         features = self._features(backbone)
+        signs = Signs(functools.partial(backbone.rear, features)) if "signs" in words else nullcontext()
         if "fold" in words and isinstance(backbone, LaMa):
             fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
         rear = torch.compile(backbone.rear, dynamic=False) if "compile" in words else backbone.rear
         blocks = backbone.blocks if "checkpoint" in words else None
         precision = next((word for word in words if word in DTYPES), "32")
-        within = functools.partial(run_in, precision, self._device)
         z = list(features.z.values())
 
         def forward() -> Tensor:
-            return run(rear, features, rules="frozen" in words, blocks=blocks, within=within).to(self._dtype)
+            within = functools.partial(run_in, precision, self._device)
+            with signs:
+                return run(rear, features, rules="frozen" in words, blocks=blocks, within=within).to(self._dtype)
 
         def gradients(prediction: Tensor) -> list[Tensor]:
             return list(torch.autograd.grad(prediction.abs().mean(), z, allow_unused=True))
@@ -115,10 +147,9 @@ class Rear(Subject):
         # Looking at what a checkpoint saved would compute it again.
         live = math.nan if "checkpoint" in words else graph_bytes(prediction, given) / MIB
         torch.save([t.detach().cpu() for t in (prediction, *gradients(prediction)) if t is not None], results)
-        memory = {"live_MiB": live, "live_rss_MiB": alive, "peak_MiB": peak(self._device)}
         del prediction
         times = sorted(self._timed(lambda: gradients(forward())) for _ in range(3))
-        return {"seconds": times[1], **memory}
+        return {"seconds": times[1], "live_MiB": live, "live_rss_MiB": alive, "peak_MiB": peak(self._device)}
 
     def _features(self, backbone: FrontRear) -> Features:
         """Of noise with a square hole, z ready to be differentiated."""

@@ -77,7 +77,7 @@ def table(text):
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "size"), [("rear", 64), ("refinement", 256)])
 def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
-    arms = "control,frozen,fold+frozen"
+    arms = "control,frozen,fold+frozen" + ",fold+frozen+signs" * (what == "rear")
     benchmark.main([f"what={what}", f"sizes={size}", "pairs=2", f"arms={arms}", "overrides=refiner.steps=2"])
     rows = table(capsys.readouterr().out)
     control, frozen, folded = rows["control"], rows["frozen"], rows["fold+frozen"]
@@ -87,6 +87,7 @@ def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
     if what == "rear":
         assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
         assert float(frozen["gradient_error"]) == 0 < float(folded["gradient_error"])
+        assert 0 < float(rows["fold+frozen+signs"]["gradient_error"]) <= 1e-5
 
 
 @pytest.mark.parametrize(("key", "value"), [("arms", "frozn"), ("what", "all"), ("dtype", "half"), ("outptu", "x")])
