@@ -1,5 +1,6 @@
 """What ``scripts/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
 
+import copy
 import functools
 import math
 import time
@@ -124,7 +125,7 @@ class Rear(Subject):
         words = arm.split("+")
         backbone = self._load(fold=False).backbone.to(self._dtype)
         features = self._features(backbone)
-        signs = Signs(functools.partial(backbone.rear, features)) if "signs" in words else nullcontext()
+        signs = Signs(functools.partial(copy.deepcopy(backbone).rear, features)) if "signs" in words else nullcontext()
         if "fold" in words and isinstance(backbone, LaMa):
             fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
         rear = torch.compile(backbone.rear, dynamic=False) if "compile" in words else backbone.rear
