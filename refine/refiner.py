@@ -154,7 +154,8 @@ class Refiner:
         device = self.backbone.device
         dtype = torch.promote_types(image.dtype, torch.float32)
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        plain = torch.autocast(device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), plain, heap.restored():  # whoever called may need the memory
             image, mask = _ordinary(image), _ordinary(mask)
             refined = []
             for b in range(image.shape[0]):
@@ -162,8 +163,6 @@ class Refiner:
                 own = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, own, on_step))
             result = Refinement.stack(refined)
-            if self.rules and device.type == "cpu":
-                heap.trim()  # whoever called may need the memory
             return replace(result, image=torch.where(mask > 0, result.image.to(image), image))
 
     def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
@@ -272,9 +271,9 @@ class Upscaler(Refiner):
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """A copy to optimize, at least in float32."""
+    """A copy to optimize, at least in float32; contiguous, as optimizers such as L-BFGS want it and its gradient."""
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    return tensor.detach().to(wide, copy=True).requires_grad_()
+    return tensor.detach().to(wide, copy=True, memory_format=torch.contiguous_format).requires_grad_()
 
 
 def _once(loss: Tensor) -> Callable[[], float]:

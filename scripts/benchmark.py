@@ -1,16 +1,16 @@
 r"""What refinement costs, in seconds and memory, and whether it is exact: an update of the rear alone, or all of it.
 
-    python scripts/benchmark.py sizes=512 backbones=big_lama pairs=7 arms=control,frozen,fold+frozen
+    python scripts/benchmark.py sizes=512 backbones=big_lama pairs=7 arms=control,frozen,fold+channels_last+frozen
     python scripts/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
-        arms=control,frozen,fold+frozen overrides=preset=reference,refiner.steps=3
+        arms=control,frozen,fold+channels_last+frozen overrides=preset=reference,refiner.steps=3
     python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
-An arm is any of the words frozen, fold, checkpoint, bf16, 16 and compile, joined by "+", or control, which is ordinary
-autograd through the network as it is. With the word signs the rear's ReLUs are open where the control's are, to tell
-what else rounding does to the gradient; time and memory of such an arm mean nothing. Every run has a fresh process,
-since an arm that gives memory back would slow the next one down that takes it again. The rear's seconds (forward and
-backward) are the median of three after a first one. All arms run in every round, so that other load on the machine hits
-all of them, and are compared within the round.
+An arm is any of the words frozen, fold, channels_last, checkpoint, bf16, 16 and compile, joined by "+", or control,
+which is ordinary autograd through the network as it is. With the word signs the ReLUs of the rear are open where the
+control's are, to tell what else rounding does to the gradient; time and memory of such an arm mean nothing. Every run
+has a fresh process, since an arm that gives memory back would slow the next one down that takes it again. The rear's
+seconds (forward and backward) are the median of three after a first one. All arms run in every round, so that other
+load on the machine hits all of them, and are compared within the round.
 
 Options, with their defaults:
     what=rear              or refinement, of a generated scene with a hole
@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32", "overrides": "",
     "arms": "control,checkpoint,frozen,frozen+checkpoint",
 }  # fmt: skip
-WORDS = ("control", "frozen", "fold", "checkpoint", "bf16", "16", "compile", "signs")
+WORDS = ("control", "frozen", "fold", "channels_last", "checkpoint", "bf16", "16", "compile", "signs")
 COLUMNS = "backbone size arm seconds ratio ratios cpu_ratio live_MiB live_rss_MiB peak_MiB".split()
 COLUMNS += "max_diff mean_diff gradient_error".split()
 
@@ -131,6 +131,8 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"dtype={options['dtype']}: give float32 or float64.")
     if options["what"] not in SUBJECTS:
         raise SystemExit(f"what={options['what']}: give one of {', '.join(SUBJECTS)}.")
+    if "signs" in options["arms"] and (options["what"] != "rear" or "checkpoint" in options["arms"]):
+        raise SystemExit("signs: give what=rear, and no checkpoint, which would compute the rear again with others.")
     rows = []
     for backbone in options["backbones"].split(","):
         for size in options["sizes"].split(","):

@@ -5,7 +5,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from refine.adapters.base import FrontRear
 from refine.adapters.fold import fold as fold_norms
 from refine.adapters.lama import LaMa
 from refine.adapters.nested import named_tensors
+from refine.adapters.trunk import Trunk
 from refine.config import compose
 from refine.frozen import run
 from refine.layers import graph_bytes
@@ -29,6 +30,8 @@ from refine.precision import DTYPES, run_in
 from refine.pyramid import make_level
 from refine.types import Features
 from refine.weights import UnusableWeights
+
+SETTINGS = ("fold", "channels_last")  # of backbones that have them
 
 
 class Subject:
@@ -47,11 +50,11 @@ class Subject:
         self._dtype = getattr(torch, options["dtype"])
         self._size = size
 
-    def _load(self, fold: bool, *more: str) -> refine.Refiner:
+    def _load(self, words: Collection[str], *more: str) -> refine.Refiner:
         """With random weights where none are configured."""
         overrides = [*self._overrides, *more]
-        if "fold" in compose("predict", overrides).backbone:
-            overrides.append(f"backbone.fold={fold}")
+        known = compose("predict", overrides).backbone
+        overrides += [f"backbone.{word}={word in words}" for word in SETTINGS if word in known]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -80,7 +83,7 @@ class Refinement(Subject):
         words = arm.split("+")
         more = [f"refiner.{word}={word in words}" for word in ("frozen", "checkpoint", "compile")]
         more += [f"refiner.precision={word}" for word in words if word in DTYPES]
-        refiner = self._load("fold" in words, *more)
+        refiner = self._load(words, *more)
         picture = torch.from_numpy(render(0, self._size)).permute(2, 0, 1)[None] / 255
         mask = torch.from_numpy(hole(0, self._size))[None, None].float()
         image: list[Tensor] = []
@@ -90,7 +93,7 @@ class Refinement(Subject):
 
 
 class Signs(TorchFunctionMode):
-    """Within it, ReLUs are open where they were while the function given ran, whatever the sign of their input.
+    """Within it, ReLUs (leaky ones aside) are open where they were while the function ran, whatever their input's sign.
 
     Rounding turns the sign of a few, and with them float32's gradient: what is left is what rounding does otherwise.
     """
@@ -123,11 +126,14 @@ class Rear(Subject):
     def run(self, arm: str, results: Path) -> dict[str, Any]:
         """Seconds; MiB alive after the forward pass, by graph and by system, and at the peak; results in a file."""
         words = arm.split("+")
-        backbone = self._load(fold=False).backbone.to(self._dtype)
+        backbone = self._load(()).backbone.to(self._dtype)
         features = self._features(backbone)
+        # Of a copy, since a rear that ran once remembers its stages as they were before folding.
         signs = Signs(functools.partial(copy.deepcopy(backbone).rear, features)) if "signs" in words else nullcontext()
         if "fold" in words and isinstance(backbone, LaMa):
             fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
+        if isinstance(backbone, Trunk):
+            backbone.channels_last = "channels_last" in words
         rear = torch.compile(backbone.rear, dynamic=False) if "compile" in words else backbone.rear
         blocks = backbone.blocks if "checkpoint" in words else None
         precision = next((word for word in words if word in DTYPES), "32")

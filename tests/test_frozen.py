@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ SIZES = {
 @pytest.fixture(params=SIZES)
 def backbone(request):
     with pytest.warns(UserWarning, match="RANDOM"):
-        return LaMa("random", sizes=SIZES[request.param], native_size=32, fold=False)
+        return LaMa("random", sizes=SIZES[request.param], native_size=32, fold=False, channels_last=False)
 
 
 def features_of(backbone, height=40, width=56):
@@ -375,20 +376,29 @@ def test_folded_norms_change_rounding_alone(backbone):
         assert (a - b).norm() / b.norm() < 1e-5
 
 
-@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("name", ["lama", "mini_regular", "mini_aot"])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_folded_network_is_channels_last_on_a_cpu_alone(kind, device):
-    with pytest.warns(UserWarning, match="RANDOM"):
-        model = LaMa("random", sizes=SIZES[kind]).model.to(device)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_networks_are_channels_last_on_a_cpu_alone(name, device, wanted):
+    backbone = shipped(name, f"backbone.channels_last={wanted}").to(device)
+    level = example(backbone)
+    level = replace(level, image=level.image.to(device), mask=level.mask.to(device))
     formats = []
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not name.endswith(".fu.conv_layer"):
+    for layer, module in backbone.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not layer.endswith(".fu.conv_layer"):
             module.register_forward_hook(lambda _, given, __: formats.append(memory_format(given[0])))
-    model(torch.zeros(1, 4, 16, 20, device=device))
-    assert set(formats) == {torch.channels_last if device == "cpu" else torch.contiguous_format}
+    for work in (lambda: backbone.rear(backbone.front(level)), lambda: backbone.whole(level)):
+        work()
+        assert set(formats) == {torch.channels_last if wanted and device == "cpu" else torch.contiguous_format}
+        formats.clear()
+    z = {name: x.contiguous() for name, x in backbone.front(level).z.items()}  # as somebody else may make them
+    formats.clear()
+    backbone.rear(Features(z))
+    assert set(formats) == {torch.channels_last if wanted and device == "cpu" else torch.contiguous_format}
 
 
 NAMES = sorted(file.stem for file in (CONFIGS / "backbone").glob("*.yaml"))
+AS_IT_IS = "backbone.fold=false backbone.channels_last=false"
 
 
 def shipped(name, *overrides):
@@ -413,7 +423,7 @@ def alive():
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "lama backbone.fold=false", "mini_regular backbone.fold=false"])
+@pytest.mark.parametrize("name", [*NAMES, *(f"{name} {AS_IT_IS}" for name in ("lama", "mini_regular"))])
 def test_every_shipped_backbone_has_autograds_gradients(name):
     backbone = shipped(*name.split())
     if not backbone.layers:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import refine
 from refine.adapters.base import FrontRear
 from refine.objective import MultiscaleL1
 from refine.pyramid import Pyramid
@@ -103,6 +104,15 @@ def test_an_optimizer_that_asks_for_the_loss_is_told_it_once_per_update():
     level = make(Shift(), optimize=["plane"], steps=3, lr=1, optimizer=lbfgs)(image, mask).levels[1]
     first, *others = level.losses[:, 0].tolist()
     assert len(others) == 3 and first > others[0] > others[1] > others[2]
+
+
+def test_optimizers_may_want_contiguous_gradients():
+    """L-BFGS does; the network's own feature maps are channels-last on a CPU."""
+    refiner = refine.load("backbone=mini", "refiner.steps=1", "refiner.lr=1")
+    refiner.optimizer = lbfgs
+    image, mask = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
+    mask[..., 90:160, 90:160] = 1
+    assert refiner(image, mask).levels[1].updates.item() == 1
 
 
 def test_an_optimizer_that_asks_twice_in_one_update_is_refused():

@@ -77,23 +77,29 @@ def table(text):
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "size"), [("rear", 64), ("refinement", 256)])
 def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
-    arms = "control,frozen,fold+frozen" + ",fold+frozen+signs" * (what == "rear")
+    arms = "control,frozen,fold+channels_last+frozen" + ",fold+channels_last+frozen+signs" * (what == "rear")
     benchmark.main([f"what={what}", f"sizes={size}", "pairs=2", f"arms={arms}", "overrides=refiner.steps=2"])
     rows = table(capsys.readouterr().out)
-    control, frozen, folded = rows["control"], rows["frozen"], rows["fold+frozen"]
+    control, frozen, folded = rows["control"], rows["frozen"], rows["fold+channels_last+frozen"]
     assert float(control["ratio"]) == 1 and control["ratios"] == "1.000-1.000"
     assert float(frozen["ratio"]) > 0 and float(frozen["peak_MiB"]) > 0
     assert float(frozen["max_diff"]) == 0 < float(folded["max_diff"]) < 1e-3
     if what == "rear":
         assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
         assert float(frozen["gradient_error"]) == 0 < float(folded["gradient_error"])
-        assert 0 < float(rows["fold+frozen+signs"]["gradient_error"]) <= 1e-5
+        assert 0 < float(rows["fold+channels_last+frozen+signs"]["gradient_error"]) <= 1e-5
 
 
 @pytest.mark.parametrize(("key", "value"), [("arms", "frozn"), ("what", "all"), ("dtype", "half"), ("outptu", "x")])
 def test_benchmark_refuses_what_it_does_not_know(key, value):
     with pytest.raises(SystemExit, match=key if key == "outptu" else value):
         benchmark.main([f"{key}={value}"])
+
+
+@pytest.mark.parametrize("option", ["what=refinement", "arms=control,frozen+checkpoint+signs"])
+def test_benchmark_refuses_signs_where_they_have_no_effect(option):
+    with pytest.raises(SystemExit, match="signs: give what=rear"):
+        benchmark.main(["arms=control,frozen+signs", option])
 
 
 @pytest.fixture(scope="module")

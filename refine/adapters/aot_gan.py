@@ -114,6 +114,7 @@ class AOTGAN(Trunk):
         sizes: Used with ``weights=random`` alone.
         seed: Likewise.
         name: Of the backbone, for messages.
+        channels_last: See :class:`Trunk`: less time, the same prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file is no AOT-GAN generator.
@@ -131,12 +132,14 @@ class AOTGAN(Trunk):
         sizes: Sizes | None = None,
         seed: int = 0,
         name: str = "aot_gan",
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         read = functools.partial(_load, rates=rates)
         files = "the official state dict, .pt"
         self.sizes, self.network = sized_network(weights, read, Generator, sizes or Sizes(), seed, name, files)
         self.weights_hash = hash_state(self.network.state_dict())
+        self.channels_last = channels_last
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.layers = self._layers("features")
         self.native_size = native_size

@@ -1,27 +1,23 @@
-"""Less work for the same prediction, up to rounding (relative L2 below 1e-6).
+"""Batch norm folded into the convolutions: less work for the same prediction, up to rounding (relative L2 below 1e-6).
 
-The gradient is the same function. In float32 it jumps where rounding turns the sign of a ReLU's input, as it does with
-any other order of sums, another number of threads for one: by 1e-3 of itself (relative L2) on Big-LaMa with random
-weights.
-
-Batch norm in eval mode is a scale and a shift per channel: folded into the convolutions before it, it saves a pass over
-every feature map, forward and backward. On a CPU the network runs in channels-last format, which its convolutions want
-in any case: they would change each input and output; other devices were not measured and keep theirs. The state dict
-changes its keys, so load first.
+Batch norm in eval mode is a scale and a shift per channel; folded, it saves a pass over every feature map, forward and
+backward. The gradient is the same function. In float32 it jumps where rounding turns the sign of a ReLU's input, as it
+does with any other order of sums, another number of threads for one: by 1e-3 of itself (relative L2) on Big-LaMa with
+random weights. The state dict changes its keys, so load first.
 """
 
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from refine.adapters.ffc import FFCNormAct, FourierUnit, Pair
+from refine.adapters.ffc import FFCNormAct, FourierUnit
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def fold(model: nn.Module) -> None:
-    """Fold every batch norm of a LaMa generator and let it run in channels-last format on a CPU, in place.
+    """Fold every batch norm of a LaMa generator, in place.
 
     Args:
         model: As :func:`refine.adapters.ffc.build` makes it, its weights loaded.
@@ -35,20 +31,6 @@ def fold(model: nn.Module) -> None:
             for i, (conv, norm) in enumerate(pairwise(list(module))):
                 if isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
                     module[i + 1] = _absorbed(norm, conv)
-    for module in model.children():
-        module.register_forward_pre_hook(_channels_last_on_cpu)
-
-
-def _channels_last_on_cpu(_: nn.Module, arguments: tuple[Tensor | Pair]) -> tuple[Tensor | Pair]:
-    """The child that comes first changes the format, whichever the cut makes it; the others find nothing to do."""
-    (x,) = arguments
-    if isinstance(x, Tensor):
-        return (_channels_last(x),)
-    return (Pair(_channels_last(x.local), None if x.rest is None else _channels_last(x.rest)),)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 def _fold_ffc(module: FFCNormAct) -> None:

@@ -34,9 +34,9 @@ class LaMa(Trunk):
         sizes: Used with ``weights=random`` alone.
         seed: Likewise.
         name: Of the backbone, for messages.
-        fold: Fold batch norm into the convolutions and, on a CPU, upsample in channels-last format
-            (:mod:`refine.adapters.fold`): less time, the same prediction up to rounding. False for the network as it
-            is, whose state dict has the keys of the weights; a folded one must not be given other weights.
+        fold: Fold batch norm into the convolutions (:mod:`refine.adapters.fold`): less time, the same prediction up to
+            rounding. False for the state dict with the keys of the weights; a folded one must not be given others.
+        channels_last: See :class:`Trunk`; likewise the same up to rounding.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.
@@ -53,6 +53,7 @@ class LaMa(Trunk):
         seed: int = 0,
         name: str = "lama",
         fold: bool = True,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         files = "official folder, its zip, a state dict, or the TorchScript big-lama.pt"
@@ -60,6 +61,7 @@ class LaMa(Trunk):
         self.weights_hash = hash_state(_values(self.model))
         if fold:
             fold_norms(self.model)
+        self.channels_last = channels_last
         stride = 2**self.sizes.downsamplings
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.first_block = self.sizes.first_block

@@ -25,11 +25,14 @@ class Trunk(FrontRear):
         cuts: The network is opened before these blocks, in rising order.
         first_block: Index of block 0 in :attr:`sequence`.
         sizes: With ``blocks``, their number.
+        channels_last: On a CPU, have feature maps in channels-last format: oneDNN's convolutions want it, and would
+            change each input and output. Other devices were not measured and keep theirs.
     """
 
     cuts: tuple[int, ...]
     first_block: int
     sizes: Any
+    channels_last: bool = False
 
     @property
     @abstractmethod
@@ -66,7 +69,7 @@ class Trunk(FrontRear):
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""
         first, *others = self.cuts
-        parts = self.parts(self.sequence[: self.first_block + first](self.enter(level)))
+        parts = self.parts(self.sequence[: self.first_block + first](self._laid_out(self.enter(level))))
         z = {self._name(name, first): tensor for name, tensor in parts.items()}
         offsets = {self._name(name, cut): torch.zeros_like(x) for cut in others for name, x in parts.items()}
         return Features(z | offsets)
@@ -88,15 +91,19 @@ class Trunk(FrontRear):
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""
-        return self.leave(self.sequence(self.enter(level)))
+        return self.leave(self.sequence(self._laid_out(self.enter(level))))
 
     def _moved(self, x: Any, features: Features, cut: int) -> Any:
         """What enters the block at a cut."""
         ending = f".{cut}" if len(self.cuts) > 1 else ""
-        z = {k.removesuffix(ending): v for k, v in features.z.items() if k.endswith(ending)}
+        z = {k.removesuffix(ending): self._laid_out(v) for k, v in features.z.items() if k.endswith(ending)}
         if x is not None:
             z = {name: tensor + z[name] for name, tensor in self.parts(x).items()}
         return self.join(z)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        last = self.channels_last and x.device.type == "cpu"
+        return x.contiguous(memory_format=torch.channels_last) if last else x
 
     def _name(self, part: str, cut: int) -> str:
         return f"{part}.{cut}" if len(self.cuts) > 1 else part

@@ -59,10 +59,11 @@ def test_torchscript_file_equals_the_published_network():
 
 @parity
 @needs_fixtures
+@pytest.mark.parametrize("channels_last", ["true", "false"])
 @pytest.mark.parametrize("fold", ["true", "false"])
 @pytest.mark.parametrize("frozen", ["true", "false"])
 @pytest.mark.parametrize("case", CASES)
-def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
+def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold, channels_last):
     import refine
 
     meta = json.loads((FIXTURES / f"{case}.json").read_text())
@@ -79,6 +80,7 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
         "device=cpu",
         f"refiner.frozen={frozen}",
         f"backbone.fold={fold}",
+        f"backbone.channels_last={channels_last}",
     )
     image, mask = golden.as_tensors(vectors["image_u8"], (vectors["mask_u8"] > 0).astype(np.uint8))
     result = refiner(image, mask)
@@ -86,8 +88,9 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
     assert len(result.levels) == meta["n_scales"]
     last = vectors[f"infer_{meta['n_scales'] - 1}"][:, :height, :width]
     difference = np.abs(result.image[0].numpy() - last)
-    assert difference.max() <= (1e-4 if fold == "true" else 1e-5)  # the floor of float32 is 1e-3: signs of ReLU inputs
-    assert difference.mean() <= 2e-6
+    exact = fold == channels_last == "false"
+    assert difference.max() <= (1e-5 if exact else 1e-3)  # the floor of float32: rounding turns signs of ReLU inputs
+    assert difference.mean() <= (2e-6 if exact else 2e-5)
     for index, level in enumerate(refiner.pyramid(image, mask)):
         assert np.array_equal(level.mask[0].numpy(), vectors[f"pyr_mask_{index}"])
         if f"pyr_image_{index}" in vectors:
@@ -106,13 +109,13 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold):
 # --- the same, without the fixtures ---
 
 
-@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("kind", ["ffc", "regular"])
-def test_golden_vectors(kind, fold):
+def test_golden_vectors(kind, fast):
     """Tolerances are the noise floor of float32, as for the published cases."""
     vectors = np.load(GOLDEN / f"{kind}.npz")
     image, mask = golden.as_tensors(*golden.scene(101, 118))
-    refiner = golden.refiner(GOLDEN / f"{kind}.safetensors", fold=fold)
+    refiner = golden.refiner(GOLDEN / f"{kind}.safetensors", fast=fast)
     result = refiner(image, mask)
     assert np.abs(refiner.backbone(image, mask).numpy() - vectors["plain"]).max() <= 1e-5
     difference = np.abs(result.image.numpy() - vectors["final"])

@@ -251,12 +251,12 @@ def test_offsets_add_to_the_named_layers():
 
 def lama(kind):
     sizes = Sizes(kind=kind, width=8, downsamplings=2, blocks=3, global_channels=24 if kind == "ffc" else 0)
-    adapter = LaMa("random", sizes=sizes)
+    adapter = LaMa("random", sizes=sizes, channels_last=False)
     return adapter, Replay(adapter.model, str(sizes.first_block - 1), multiple_of=4, minimum_side=8)
 
 
 def aot_gan():
-    adapter = AOTGAN("random", cut=2, sizes=aot_sizes(width=8, blocks=3, rates=(1, 2)))
+    adapter = AOTGAN("random", cut=2, sizes=aot_sizes(width=8, blocks=3, rates=(1, 2)), channels_last=False)
     network = nn.Sequential(adapter.network, nn.Tanh())
     adapter.network.forward = lambda x: adapter.network.decoder(adapter.network.middle(adapter.network.encoder(x)))
     white = {"image_range": [-1, 1], "fill": 1, "output_range": [-1, 1]}

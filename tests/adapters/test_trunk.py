@@ -23,7 +23,7 @@ def some_level():
 @pytest.mark.parametrize("sizes", [FFC, LOCAL, REGULAR])
 @pytest.mark.parametrize("cut", [0, 3, [1], [0, 2], [3, 1, 0]])
 def test_any_cuts_leave_the_network_as_it_is(sizes, cut):
-    backbone, level = LaMa("random", cut, sizes=sizes), some_level()
+    backbone, level = LaMa("random", cut, sizes=sizes, channels_last=False), some_level()
     features = backbone.front(level)
     assert tuple(features.z) == backbone.layers
     with torch.no_grad():

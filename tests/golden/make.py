@@ -37,10 +37,10 @@ def as_tensors(image, mask):
     return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255, torch.from_numpy(mask)[None, None].float()
 
 
-def refiner(weights, keep="last", fold=False):
-    """The published code's refiner, on a pyramid that starts at 24 px."""
+def refiner(weights, keep="last", fast=False):
+    """The published code's refiner, on a pyramid that starts at 24 px; ``fast`` rounds otherwise."""
     pyramid, objective = Pyramid(24, 3, padding="reflect"), MultiscaleL1(7, known_weight=1)
-    return Refiner(LaMa(weights, fold=fold), pyramid, objective, steps=6, lr=0.02, keep=keep)
+    return Refiner(LaMa(weights, fold=fast, channels_last=fast), pyramid, objective, steps=6, lr=0.02, keep=keep)
 
 
 def main():
@@ -56,7 +56,7 @@ def main():
         image, mask = scene(101, 118)
         result = refiner(HERE / f"{name}.safetensors")(*as_tensors(image, mask))
         losses = {f"losses_{i}": level.losses.numpy() for i, level in enumerate(result.levels)}
-        plain = LaMa(HERE / f"{name}.safetensors", fold=False)(*as_tensors(image, mask))
+        plain = LaMa(HERE / f"{name}.safetensors", fold=False, channels_last=False)(*as_tensors(image, mask))
         np.savez_compressed(HERE / f"{name}.npz", final=result.image.numpy(), plain=plain.numpy(), **losses)
 
 
