@@ -114,7 +114,8 @@ class Signs(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A ReLU remembered or opened, or the call as it is."""
         if func in self.RELUS and self._given:
-            return args[0] * next(self._given)
+            x = args[0]  # the rules take a result of 0 for a closed ReLU
+            return x.masked_fill(x == 0, torch.finfo(x.dtype).tiny) * next(self._given)
         if func in self.RELUS:
             self._open.append(args[0] > 0)
         return func(*args, **(kwargs or {}))
