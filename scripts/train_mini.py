@@ -33,7 +33,8 @@ from torch.nn.functional import l1_loss, max_pool2d, relu
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from refine.adapters import aot_gan
-from refine.adapters.ffc import FFCBlock, FourierUnit, RegularBlock, Sizes, build
+from refine.adapters.ffc import RegularBlock, Sizes, build
+from refine.adapters.fourier import FFCBlock, FourierUnit
 
 Image = NDArray[np.uint8]
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from refine.adapters.ffc import FFCNormAct, FourierUnit
+from refine.adapters.fourier import FFCNormAct, FourierUnit
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from refine.adapters.base import sized_network
-from refine.adapters.ffc import ACTIVATIONS, FFC_MARKER, REGULAR_MARKER, Pair, Sizes, build, read_sizes
+from refine.adapters.ffc import ACTIVATIONS, FFC_MARKER, REGULAR_MARKER, Sizes, build, read_sizes
 from refine.adapters.fold import fold as fold_norms
+from refine.adapters.fourier import Pair
 from refine.adapters.trunk import Trunk, checked_cuts
 from refine.types import Level
 from refine.weights import Checkpoint, UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from refine.adapters.ffc import Pair, Sizes
+from refine.adapters.ffc import Sizes
+from refine.adapters.fourier import Pair
 from refine.adapters.lama import LaMa
 from refine.api import load
 from refine.pyramid import make_level
