@@ -23,6 +23,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check --output-format=concise .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

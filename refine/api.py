@@ -11,32 +11,21 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from refine.adapters.base import FrontRear
-from refine.config import build, compose, mask_options, plain
-from refine.decode import planes_8
-from refine.devices import place
-from refine.encode import check_format, encode
-from refine.fetch import cached
-from refine.images import (
-    SUFFIXES,
-    Picture,
-    as_mask,
-    fill,
-    mask_to_tensor,
-    read_mask,
-    read_picture,
-    to_tensor,
-    write_atomic,
-)
-from refine.refiner import Refiner
+from refine.config import compose
+from refine.core.refiner import Refiner
+from refine.factory import make_refiner, mask_options
+from refine.io.decode import planes_8
+from refine.io.encode import check_format, encode
+from refine.io.files import write_atomic
+from refine.io.picture import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
@@ -55,39 +44,6 @@ def load(*overrides: str) -> Refiner:
         ValueError: If a value is out of range.
     """
     return make_refiner(compose("predict", overrides))
-
-
-def make_refiner(config: DictConfig) -> Refiner:
-    """The refiner of a composed configuration, on its device.
-
-    Args:
-        config: As :func:`refine.config.compose` gives it.
-    """
-    with torch.inference_mode(False):  # weights made in that mode could never take part in differentiation
-        parts = {
-            "backbone": make_backbone(config.backbone),
-            "pyramid": build(config.pyramid),
-            "objective": build(config.objective),
-        }
-        return place(build(config.refiner, **parts), config.device)
-
-
-def make_backbone(section: DictConfig, tiny: bool = False) -> FrontRear:
-    """The backbone of a composed configuration, on the CPU.
-
-    Args:
-        section: ``backbone`` of the configuration.
-        tiny: Instead the tiny network of its kind, with random weights, that serves tests.
-    """
-    if tiny:
-        section = cast(DictConfig, OmegaConf.merge(section, section.get("tiny", {})))
-    given = plain(section)
-    if not tiny and "weights" in given and given["weights"] is None and (file := cached(str(given.get("name", "")))):
-        given["weights"] = str(file)  # put there by `refine fetch`, or by hand
-    # The card and the tiny network are about it, not for it.
-    backbone: FrontRear = build({key: value for key, value in given.items() if key not in ("card", "tiny")})
-    backbone.name = str(given.get("name", ""))
-    return backbone
 
 
 @functools.lru_cache(maxsize=2)

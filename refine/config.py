@@ -25,8 +25,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from refine.masks import KINDS, Suite
-
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
 )
@@ -108,38 +106,7 @@ def describe(error: Exception) -> str:
     return "\n".join(line for line in message.splitlines() if line.strip() and "To append" not in line)
 
 
-def mask_options(config: DictConfig) -> tuple[float, bool, int]:
-    """``mask_threshold``, ``mask_invert`` and ``mask_dilate``.
-
-    Raises:
-        ConfigError: If one of them is out of range.
-    """
-    threshold, dilate = config.mask_threshold, config.mask_dilate
-    if not (isinstance(threshold, int | float) and 0 < threshold <= 1):
-        raise ConfigError(f"mask_threshold={threshold}: expected a share of white in (0, 1].")
-    if not (isinstance(dilate, int) and dilate >= 0):
-        raise ConfigError(f"mask_dilate={dilate}: expected a number of px, 0 or more.")
-    return threshold, truth(config, "mask_invert"), dilate
-
-
-def mask_suite(config: DictConfig) -> Suite | None:
-    """The suite that ``masks=thin|medium|thick`` asks for; None for files.
-
-    Raises:
-        ConfigError: If settings of mask files, or others that a suite leaves no room for, come with it.
-    """
-    if config.masks not in KINDS:
-        return None
-    if config.mask is not None:
-        raise ConfigError(f"mask= and masks={config.masks} exclude each other; give one of them.")
-    if config.mask_invert or config.mask_dilate:
-        raise ConfigError(
-            f"masks={config.masks} draws masks; mask_invert and mask_dilate are for files, leave them out."
-        )
-    return Suite(config.masks, config.mask_seed, config.mask_area)
-
-
-def truth(config: DictConfig, key: str) -> bool:
+def require_bool(config: DictConfig, key: str) -> bool:
     """A setting that is true or false; Hydra reads ``no`` as a text, which would count as true.
 
     Raises:

@@ -33,9 +33,9 @@ from PIL import Image
 from torch import Tensor
 
 import refine
-from refine.images import SUFFIXES
-from refine.masks import Suite
-from refine.metrics import psnr, ssim
+from refine.data.masks import MaskGenerator
+from refine.io.picture import SUFFIXES
+from refine.metrics.image import psnr, ssim
 
 DEFAULTS: dict[str, Any] = {
     "photos": "", "count": 24, "side": 384, "masks": "thick", "arms": "", "common": "", "threads": 0, "rows": "",
@@ -62,7 +62,7 @@ def scene(photo: Path, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         size = (round(picture.width * factor), round(picture.height * factor))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
-    mask = Suite(options["masks"])(photo.stem, (picture.height, picture.width))
+    mask = MaskGenerator(options["masks"])(photo.stem, (picture.height, picture.width))
     return image, torch.from_numpy(mask)[None, None].float()
 
 

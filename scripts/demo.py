@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from skimage import data
 
-from refine.__main__ import main
+from refine.cli.main import main
 
 HOLE = (255, 0, 160)
 SHUTTLE = ((372, 52), (398, 30), (398, 0), (440, 0), (462, 90), (462, 200), (478, 240), (460, 274), (372, 274))

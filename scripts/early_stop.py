@@ -3,8 +3,8 @@
     python scripts/early_stop.py photos=kodak,urban count=24 side=256 tolerances=0,0.005,0.01,0.02,0.05
 
 A tolerance only ends the sequence of updates earlier: where the pyramid refines one level, one run per photo holds the
-results of all tolerances, and each is read off its iterates by the rules of :mod:`refine.iterates`. Photos with more
-refined levels are refused (there, a level's result is the next one's guide): use scripts/arms.py.
+results of all tolerances, and each is read off its iterates by the rules of :mod:`refine.core.history`. Photos with
+more refined levels are refused (there, a level's result is the next one's guide): use scripts/arms.py.
 
 Options as of scripts/arms.py, and ``tolerances=`` in place of ``arms=``.
 """
@@ -20,9 +20,9 @@ from options import read
 from torch import Tensor
 
 import refine
-from refine.iterates import Iterates
-from refine.metrics import psnr, ssim
-from refine.types import Step
+from refine.core.history import OptimizationHistory
+from refine.core.types import Step
+from refine.metrics.image import psnr, ssim
 
 Seen = list[tuple[float, Tensor, float]]  # per step: loss, prediction, seconds since the refinement began
 
@@ -39,7 +39,7 @@ def _watched(refiner: refine.Refiner, image: Tensor, mask: Tensor) -> tuple[refi
 
 def _stopped(seen: Seen, tolerance: float, keep: str) -> tuple[Tensor, int, float]:
     """The prediction a tolerance ends with, its updates and its seconds."""
-    iterates = Iterates(keep)
+    iterates = OptimizationHistory(keep)
     for loss, prediction, _ in seen:
         if not iterates.add(loss, prediction) or iterates.settled(tolerance):
             break

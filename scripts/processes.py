@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from refine.api import load
-from refine.shares import cost
+from refine.inference.distributed.partition import cost
 
 VARYING = ("seconds", "peak_memory_mib")  # columns of rows.csv that differ between any two runs
 TINY = ["backbone=lama", "backbone.weights=random", "backbone.native_size=16", "device=cpu"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from options import read
 
-from refine.images import write_atomic
+from refine.io.files import write_atomic
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator

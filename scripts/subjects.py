@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import refine
-from refine import heap
-from refine.adapters.base import FrontRear
-from refine.adapters.fold import fold as fold_norms
-from refine.adapters.lama import LaMa
-from refine.adapters.nested import named_tensors
-from refine.adapters.trunk import Trunk
+from refine.analysis.cuts import graph_bytes
+from refine.autograd.precision import DTYPES, run_in
+from refine.autograd.selective import run
+from refine.backbones.lama.adapter import LaMa
+from refine.backbones.lama.fold import fold as fold_norms
+from refine.backbones.replay.tree import named_tensors
+from refine.backbones.sequential import SequentialBackbone
+from refine.cli import heap
 from refine.config import compose
-from refine.frozen import run
-from refine.layers import graph_bytes
-from refine.memory import MIB, peak
-from refine.precision import DTYPES, run_in
-from refine.pyramid import make_level
-from refine.types import Features
-from refine.weights import UnusableWeights
+from refine.core.backbone import FrontRear
+from refine.core.pyramid import make_level
+from refine.core.types import Features
+from refine.inference.peak_memory import MIB, peak
+from refine.weights.checkpoint import UnusableWeights
 
 SETTINGS = ("fold", "channels_last")  # of backbones that have them
 
@@ -133,7 +133,7 @@ class Rear(Subject):
         signs = Signs(functools.partial(copy.deepcopy(backbone).rear, features)) if "signs" in words else nullcontext()
         if "fold" in words and isinstance(backbone, LaMa):
             fold_norms(backbone.model)  # only now, so that its weights are rounded to the dtype at hand
-        if isinstance(backbone, Trunk):
+        if isinstance(backbone, SequentialBackbone):
             backbone.channels_last = "channels_last" in words
         rear = torch.compile(backbone.rear, dynamic=False) if "compile" in words else backbone.rear
         blocks = backbone.blocks if "checkpoint" in words else None

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, max_pool2d, relu
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from refine.adapters import aot_gan
-from refine.adapters.ffc import RegularBlock, Sizes, build
-from refine.adapters.fourier import FFCBlock, FourierUnit
+from refine.backbones import aot_gan
+from refine.backbones.lama.fourier import FFCBlock, FourierUnit
+from refine.backbones.lama.generator import LaMaConfig, RegularBlock, build
 
 Image = NDArray[np.uint8]
 CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
@@ -212,23 +212,23 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def sizes_of(network: DictConfig) -> Sizes | aot_gan.Sizes:
+def sizes_of(network: DictConfig) -> LaMaConfig | aot_gan.AOTGANConfig:
     """The sizes that ``network`` asks for."""
     if network.kind == "aot_gan":
-        return aot_gan.Sizes(network.width, network.blocks, tuple(network.rates))
+        return aot_gan.AOTGANConfig(network.width, network.blocks, tuple(network.rates))
     channels = network.width * 2**network.downsamplings
     share = int(channels * network.global_share) if network.kind == "ffc" else 0
-    return Sizes(network.kind, network.width, network.downsamplings, network.blocks, share)
+    return LaMaConfig(network.kind, network.width, network.downsamplings, network.blocks, share)
 
 
-def generator(sizes: Sizes | aot_gan.Sizes, init: str | None) -> nn.Module:
+def generator(sizes: LaMaConfig | aot_gan.AOTGANConfig, init: str | None) -> nn.Module:
     """A generator to train: float32 transforms, near-identity blocks.
 
     Args:
         sizes: What to build.
         init: Weights to start from; None for random ones.
     """
-    model = build(sizes) if isinstance(sizes, Sizes) else aot_gan.Generator(sizes)
+    model = build(sizes) if isinstance(sizes, LaMaConfig) else aot_gan.Generator(sizes)
     for module in model.modules():
         if isinstance(module, FourierUnit):
             module.__class__ = FloatFourierUnit

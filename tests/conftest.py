@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from refine.adapters.ffc import Sizes, build
+from refine.backbones.lama.generator import LaMaConfig, build
 
 torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
@@ -26,7 +26,7 @@ def tiny_weights(tmp_path_factory) -> Path:
     """A random LaMa small enough to refine in no time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build(Sizes(width=4, downsamplings=2, blocks=1, global_channels=12))
+        model = build(LaMaConfig(width=4, downsamplings=2, blocks=1, global_channels=12))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file({f"generator.model.{key}": value for key, value in model.state_dict().items()}, path)
     return path

@@ -12,11 +12,11 @@ from PIL import Image
 
 import refine
 from refine import api
-from refine.adapters.lama import LaMa
+from refine.backbones.lama.adapter import LaMa
 from refine.config import ConfigError, compose
-from refine.images import UnreadableImage
-from refine.refiner import Refiner
-from refine.weights import UnusableWeights
+from refine.core.refiner import Refiner
+from refine.io.picture import UnreadableImage
+from refine.weights.checkpoint import UnusableWeights
 
 HOLE = hole()
 
@@ -105,7 +105,7 @@ def test_a_device_that_lacks_an_operation_gives_way_to_the_cpu(tiny, tiny_weight
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.warns(UserWarning, match=r"device mps cannot run this network \(The operator.*using the CPU instead"):
-        refiner = refine.load(*tiny, "+backbone.card={}", f"device={device}", "backbone._target_=test_api.Lacking")
+        refiner = refine.load(*tiny, "+backbone.card={}", f"device={device}", f"backbone._target_={__name__}.Lacking")
     assert refiner.backbone.pretended == torch.device("cpu")
 
 

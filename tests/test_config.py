@@ -9,7 +9,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from refine.config import CONFIGS, PATHS, ConfigError, build, compose, mask_options, plain, truth
+from refine.config import CONFIGS, PATHS, ConfigError, build, compose, plain, require_bool
+from refine.factory import mask_options
 
 PRESETS = sorted(file.stem for file in (CONFIGS / "preset").glob("*.yaml"))
 
@@ -86,10 +87,10 @@ def test_a_target_gets_its_path_as_it_is():
 
 def test_backbone_from_a_file(tmp_path, tiny_weights):
     file = tmp_path / "my, own [backbone].yaml"
-    file.write_text(f"_target_: refine.adapters.lama.LaMa\nweights: {tiny_weights}\nnative_size: 40\n")
+    file.write_text(f"_target_: refine.backbones.lama.adapter.LaMa\nweights: {tiny_weights}\nnative_size: 40\n")
     made = settings(f"backbone={file}", "pyramid.factor=3")
     assert made["backbone"] == {
-        "_target_": "refine.adapters.lama.LaMa",
+        "_target_": "refine.backbones.lama.adapter.LaMa",
         "weights": str(tiny_weights),
         "native_size": 40,
     }
@@ -169,7 +170,7 @@ def test_presets_say_what_their_sources_say():
     assert (reference["refiner"]["steps"], reference["refiner"]["lr"]) == (14, 0.002)
     assert reference["objective"]["known_weight"] == 1
     assert settings("preset=off")["pyramid"]["max_levels"] == 1
-    assert settings("preset=upscaled")["refiner"]["_target_"] == "refine.refiner.Upscaler"
+    assert settings("preset=upscaled")["refiner"]["_target_"] == "refine.core.refiner.Upscaler"
 
 
 def test_values_win_over_presets_in_any_order():
@@ -240,9 +241,9 @@ def test_no_setting_for_a_path(tmp_path):
     ("node", "message"),
     [
         ({"_target_": "no.such.thing"}, "no.such.thing"),
-        ({"_target_": "refine.pyramid.Pyramid", "nothing": 1}, "nothing"),
-        ({"_target_": "refine.pyramid.Pyramid", "smallest_side": "x"}, "smallest_side=x"),
-        ({"_target_": "refine.refiner.Refiner", "optimizer": {"_target_": "no.such"}}, "no.such"),
+        ({"_target_": "refine.core.pyramid.Pyramid", "nothing": 1}, "nothing"),
+        ({"_target_": "refine.core.pyramid.Pyramid", "smallest_side": "x"}, "smallest_side=x"),
+        ({"_target_": "refine.core.refiner.Refiner", "optimizer": {"_target_": "no.such"}}, "no.such"),
     ],
 )
 def test_what_cannot_be_built(node, message):
@@ -253,13 +254,13 @@ def test_what_cannot_be_built(node, message):
 
 def test_errors_of_a_target_are_its_own():
     with pytest.raises(ValueError, match="smallest_side") as raised:
-        build({"_target_": "refine.pyramid.Pyramid", "smallest_side": 0})
+        build({"_target_": "refine.core.pyramid.Pyramid", "smallest_side": 0})
     assert not isinstance(raised.value, ConfigError)
 
 
 def test_checked_values():
     assert mask_options(compose("predict", ["mask_threshold=1", "mask_invert=true", "mask_dilate=3"])) == (1, True, 3)
-    assert truth(compose("predict", ["overwrite=TRUE"]), "overwrite") is True
+    assert require_bool(compose("predict", ["overwrite=TRUE"]), "overwrite") is True
     for override in ("mask_threshold=nan", "mask_invert=no", "mask_dilate=1.5"):
         with pytest.raises(ConfigError, match="expected"):
             mask_options(compose("predict", [override]))

@@ -18,7 +18,7 @@ def test_wheel_refines_without_the_checkout(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    for name in ("configs/predict.yaml", "configs/preset/paper.yaml", "assets/mini.safetensors", "py.typed"):
+    for name in ("configs/predict.yaml", "configs/preset/paper.yaml", "weights/bundled/mini.safetensors", "py.typed"):
         assert (tmp_path / "site" / "refine" / name).is_file()
     Image.new("RGB", (40, 30), "gray").save(tmp_path / "photo.png")
     Image.new("L", (40, 30), "white").save(tmp_path / "hole.png")

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from refine.adapters.ffc import Sizes, build
-from refine.adapters.lama import LaMa
-from refine.objective import MultiscaleL1
-from refine.pyramid import Pyramid
-from refine.refiner import Refiner
+from refine.backbones.lama.adapter import LaMa
+from refine.backbones.lama.generator import LaMaConfig, build
+from refine.core.objective import MultiscaleL1
+from refine.core.pyramid import Pyramid
+from refine.core.refiner import Refiner
 
 HERE = Path(__file__).parent
 SIZES = {
-    "ffc": Sizes("ffc", width=4, downsamplings=3, blocks=1, global_channels=24),
-    "regular": Sizes("regular", width=4, downsamplings=2, blocks=1, global_channels=0),
+    "ffc": LaMaConfig("ffc", width=4, downsamplings=3, blocks=1, global_channels=24),
+    "regular": LaMaConfig("regular", width=4, downsamplings=2, blocks=1, global_channels=0),
 }
 
 

@@ -1,0 +1,6 @@
+from .cuts import Cut, survey
+
+__all__ = [
+    "Cut",
+    "survey",
+]

@@ -1,0 +1,78 @@
+"""How much of the prediction one position of ``z`` governs.
+
+The paper chose its place to cut "based on the observation that featuremaps farther from the prediction layer have a
+larger receptive field and are able to influence more of the output" (section 3). The *footprint* puts a number to that:
+with the derivative of the prediction with respect to ``z`` at one central position, the side in px of the smallest
+square centered there that holds 90 % of its magnitude, summed over channels. (Along random directions of ``z``'s
+channels there, by forward differentiation.)
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from refine.core.backbone import FrontRear
+from refine.core.types import Features
+
+SHARE = 0.9  # of the derivative's magnitude
+DRAWS = 2  # random directions of z
+
+
+def footprint(backbone: FrontRear, features: Features) -> int | None:
+    """How far one central position of ``z`` reaches in the prediction.
+
+    Args:
+        backbone: Whose rear is asked.
+        features: Of its front.
+
+    Returns:
+        Px; None where ``z`` is no map, an operation has no forward derivative, or nothing is reached.
+    """
+    if not features.z or any(tensor.ndim != 4 for tensor in features.z.values()):
+        return None
+    draw = torch.Generator().manual_seed(0)
+    try:
+        influence = sum(_derivative(backbone, features, draw) for _ in range(DRAWS))
+    except (NotImplementedError, RuntimeError):  # of an operation without one
+        return None
+    assert isinstance(influence, Tensor)
+    positions = next(iter(features.z.values())).shape[-2:]
+    center = [(p // 2 + 0.5) * side / p for p, side in zip(positions, influence.shape, strict=True)]
+    return smallest_square(influence, (center[0], center[1]))
+
+
+def smallest_square(influence: Tensor, center: tuple[float, float]) -> int | None:
+    """Side of the smallest square around a point that holds :data:`SHARE` of a map.
+
+    Args:
+        influence: ``(H, W)``, not negative.
+        center: ``(y, x)`` in px, where (0.5, 0.5) is the middle of the first pixel.
+
+    Returns:
+        Px, at most the map's longer side; None if the map is zero.
+    """
+    rows, columns = (
+        (torch.arange(side) + 0.5 - middle).abs() for side, middle in zip(influence.shape, center, strict=True)
+    )
+    distance, order = torch.maximum(rows[:, None], columns[None]).flatten().sort()
+    held = influence.double().cpu().flatten()[order].cumsum(0)
+    if not held[-1] > 0 or not held[-1].isfinite():
+        return None
+    radius = distance[int((held < SHARE * held[-1]).sum())].item() + 0.5
+    return min(math.ceil(2 * radius), max(influence.shape))
+
+
+def _derivative(backbone: FrontRear, features: Features, draw: torch.Generator) -> Tensor:
+    """``(H, W)`` magnitude of the prediction's derivative along a random change of z at its central position."""
+    with torch.no_grad(), forward_ad.dual_level():
+        z = {}
+        for name, tensor in features.z.items():
+            direction = torch.zeros_like(tensor)
+            y, x = (side // 2 for side in tensor.shape[-2:])
+            direction[..., y, x] = torch.randn(tensor.shape[:2], generator=draw).to(tensor)
+            z[name] = forward_ad.make_dual(tensor.detach().clone(), direction)  # type: ignore[no-untyped-call]
+        prediction = backbone.rear(Features(z, features.context))
+        tangent = forward_ad.unpack_dual(prediction).tangent  # type: ignore[no-untyped-call]
+    return torch.zeros(prediction.shape[-2:]) if tangent is None else tangent[0].abs().sum(0).cpu()

@@ -1,0 +1,215 @@
+"""Gradients with respect to the input alone, for the functions whose ordinary gradient keeps more than it needs.
+
+Autograd keeps the input of a convolution for the gradient of its weight, which a frozen network never asks for, and
+the input of a padding or of a Fourier transform for its shape. Each rule here calls the function as it is and the
+backward kernel that autograd would call (bit-equal results), and keeps only what that kernel reads: a frozen weight by
+reference, one bit per element of a ReLU, otherwise numbers. See Bhatia and Dangel, "Lowering PyTorch's Memory
+Consumption for Selective Differentiation" (2024).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+Call = Callable[[], Tensor]  # the function with its arguments, as it is without the rule
+
+
+class _Rule(Function):
+    """Common to all rules: they are differentiated once."""
+
+    @classmethod
+    def of(cls, *args: Any) -> Tensor:
+        """``apply``, typed."""
+        return cls.apply(*args)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Convolution(_Rule):
+    """Convolution and transposed convolution; keeps the weight by reference."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, weight: Tensor, geometry: tuple[Any, ...]) -> Tensor:
+        """``geometry``: stride, padding, dilation, transposed, output_padding, groups."""
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.format, ctx.geometry = x.shape, memory_format(x), geometry
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Under autocast the gradient has the dtype the convolution ran in; the weight follows it."""
+        (weight,) = ctx.saved_tensors
+        x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)  # only its shape
+        weight = weight.to(grad.dtype)
+        only_input = (True, False, False)
+        dx = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, only_input)[0]
+        return dx, None, None, None
+
+
+class BatchNorm(_Rule):
+    """Batch norm in eval mode, a scale per channel; keeps its parameters by reference."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, weight: Tensor | None, variance: Tensor, eps: float) -> Tensor:
+        """Run batch norm as it is."""
+        ctx.save_for_backward(weight, variance)
+        ctx.eps = eps
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Rounded as ATen's kernels do: on the CPU one product after the other, on CUDA with the product of the two."""
+        weight, variance = ctx.saved_tensors
+        channels = (-1, *[1] * (grad.ndim - 2))
+        on_cpu = grad.device.type == "cpu"
+        inverse = (1 / ((variance.double() if on_cpu else variance) + ctx.eps).sqrt()).to(variance.dtype)
+        if weight is None:
+            dx = grad * inverse.view(channels)
+        elif on_cpu:
+            dx = (grad * inverse.view(channels)).mul_(weight.view(channels))
+        else:
+            dx = grad * (inverse * weight).view(channels)
+        return dx.to(grad.dtype), None, None, None, None
+
+
+class Padding(_Rule):
+    """Padding by reflection or replication; keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, kernel: str, pad: list[int]) -> Tensor:
+        """``kernel``: name of the ATen function that differentiates it."""
+        ctx.shape, ctx.format, ctx.kernel, ctx.pad = x.shape, memory_format(x), kernel, pad
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The kernel reads nothing of the input but its shape."""
+        x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)
+        return getattr(torch.ops.aten, ctx.kernel)(grad, x, ctx.pad), None, None, None
+
+
+class Gate(_Rule):
+    """ReLU, leaky ReLU and clamp: the gradient passes, or is scaled by ``slope``; keeps one bit per element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, open_at: Callable[[Tensor, Tensor], Tensor], slope: float) -> Tensor:
+        """``open_at``: from the input, or the result that overwrote it, and the result: where the gradient passes."""
+        out = call()
+        if out is x:
+            ctx.mark_dirty(x)
+        ctx.shape, ctx.format, ctx.slope = x.shape, memory_format(x), slope
+        ctx.save_for_backward(pack(_dense(open_at(x, out), ctx.format)))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The stand-in for the input, 1 where open and 0 where closed, is overwritten by the gradient."""
+        (bits,) = ctx.saved_tensors
+        x = _logical(unpack(bits, ctx.shape.numel(), grad.dtype), ctx.shape, ctx.format)
+        if ctx.slope:
+            torch.ops.aten.leaky_relu_backward.grad_input(grad, x, ctx.slope, False, grad_input=x)
+        else:
+            torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=x)
+        return x, None, None, None
+
+
+class RealFFT(_Rule):
+    """``rfftn`` and its kin; keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, dim: list[int], norm: int) -> Tensor:
+        """``norm``: ATen's number of the normalization."""
+        ctx.shape, ctx.format, ctx.dim, ctx.norm = x.shape, memory_format(x), dim, norm
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The half that was not computed has gradient 0; then the adjoint of the full transform.
+
+        It comes out contiguous; in the format of the input it is added to other gradients of it in less time.
+        """
+        full = grad.new_zeros(ctx.shape)
+        full.narrow(ctx.dim[-1], 0, grad.shape[ctx.dim[-1]]).copy_(grad)
+        dx = torch.ops.aten._fft_c2c(full, ctx.dim, ctx.norm, False).real
+        return dx.contiguous(memory_format=ctx.format), None, None, None
+
+
+class Complex(_Rule):
+    """``torch.complex``; keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, real: Tensor, imaginary: Tensor, call: Call) -> Tensor:
+        """Run it as it is."""
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Real and imaginary part."""
+        return grad.real, grad.imag, None
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Channels last or contiguous, whichever a kernel would make of it."""
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _dense(x: Tensor, format: torch.memory_format) -> Tensor:
+    """``x`` flat, in the order of its memory."""
+    return (x.permute(0, 2, 3, 1) if format == torch.channels_last else x).flatten()
+
+
+def _logical(flat: Tensor, shape: torch.Size, format: torch.memory_format) -> Tensor:
+    """Undo :func:`_dense`."""
+    if format != torch.channels_last:
+        return flat.view(shape)
+    batch, channels, height, width = shape
+    return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def pack(flags: Tensor) -> Tensor:
+    """Eight flags in a byte.
+
+    Args:
+        flags: ``(n,)`` bool.
+
+    Returns:
+        ``(ceil(n / 8),)`` uint8, the first flag in the highest bit.
+    """
+    if flags.device.type == "cpu":  # ten times faster there than arithmetic on tensors
+        return torch.from_numpy(np.packbits(flags.numpy()))
+    flags = torch.nn.functional.pad(flags.view(torch.uint8), (0, -flags.numel() % 8)).view(-1, 8)
+    return (flags << torch.arange(7, -1, -1, dtype=torch.uint8, device=flags.device)).sum(1, dtype=torch.uint8)
+
+
+def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Undo :func:`pack`.
+
+    Args:
+        bits: Made by :func:`pack`.
+        length: Number of flags.
+        dtype: Of the result.
+
+    Returns:
+        ``(length,)``, 1 where the flag was set and 0 where not.
+    """
+    eights = _eights(bits.device).index_select(0, bits.int())
+    return eights.view(torch.uint8)[:length].to(dtype)
+
+
+@functools.lru_cache
+def _eights(device: torch.device) -> Tensor:
+    """``(256,)``: for every byte eight of 0 or 1, one for each bit, the highest first, in the bytes of an int64."""
+    with torch.inference_mode(False):
+        flags = np.unpackbits(np.arange(256, dtype=np.uint8))
+        return torch.from_numpy(flags).view(torch.int64).to(device)

@@ -1,0 +1,5 @@
+"""Inpainting networks, each seen through an adapter that cuts it into front and rear."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

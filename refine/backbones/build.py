@@ -1,0 +1,65 @@
+"""From what a user gives as weights to a network: a file, or seeded random values."""
+
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from refine.weights.checkpoint import UnusableWeights
+
+Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
+
+
+def random_weights(build: Callable[[], Network], seed: int, name: str) -> Network:
+    """A network with seeded random weights, and a warning that it has them.
+
+    Args:
+        build: Makes the network.
+        seed: Of its weights; the global random state is left as it was.
+        name: Of the backbone.
+    """
+    warnings.warn(
+        f"backbone '{name}' has RANDOM weights (backbone.weights=random): fine for measuring time and memory, "
+        "useless for filling images.",
+        stacklevel=3,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def sized_network(
+    weights: str | PathLike[str] | None,
+    read: Callable[[str | PathLike[str]], tuple[Config, Network]],
+    build: Callable[[Config], Network],
+    sizes: Config,
+    seed: int,
+    name: str,
+    files: str,
+) -> tuple[Config, Network]:
+    """The network of what a user gives as weights, and its sizes.
+
+    Args:
+        weights: A file, ``random``, or None.
+        read: Makes sizes and network of a file.
+        build: Makes a network of sizes, for random weights.
+        sizes: Of a network with random weights.
+        seed: Of random weights.
+        name: Of the backbone.
+        files: That it takes, for the message to a user who gave none.
+
+    Raises:
+        UnusableWeights: If there are no weights; and as ``read``.
+    """
+    if weights is None:
+        raise UnusableWeights(
+            f"backbone '{name}' needs its weights: set backbone.weights=<{files}> (`refine fetch {name}` says where "
+            "they are), or backbone.weights=random to try the machinery."
+        )
+    if str(weights) == "random":
+        return sizes, random_weights(lambda: build(sizes), seed, name)
+    return read(weights)

@@ -1,0 +1,5 @@
+"""What every backbone must hold to, as checks that anyone can run."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,88 @@
+"""What every adapter must hold to, also for users to check: ``refine check backbone=<name or YAML file>``."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from refine.backbones.conformance import checks
+from refine.core.backbone import FrontRear
+
+
+@dataclass(frozen=True)
+class Check:
+    """One clause of the contract.
+
+    Attributes:
+        words: What it says.
+        function: Of a backbone, gives what is wrong; see :mod:`refine.backbones.conformance.checks`.
+        needs_layers: Whether it says anything of a backbone without ``layers``.
+    """
+
+    words: str
+    function: Callable[[FrontRear], str]
+    needs_layers: bool = False
+
+
+CHECKS: Sequence[Check] = (
+    Check("front and rear make the whole", checks.halves),
+    Check("front and rear are pure", checks.purity),
+    Check("two runs agree", checks.determinism),
+    Check("mask: 1 = hole", checks.polarity),
+    Check("predictions are raw, about [0, 1]", checks.nominal_range),
+    Check("predictions are not clamped", checks.unclamped, needs_layers=True),
+    Check("any size", checks.sizes),
+    Check("a batch equals its images", checks.batches),
+    Check("a gradient reaches each layer", checks.gradients, needs_layers=True),
+    Check("weights are frozen", checks.frozen),
+    Check("precision and device are followed", checks.follows),
+    Check("two updates lower the loss", checks.updates, needs_layers=True),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        check: What was checked, in words.
+        problem: What is wrong; empty if nothing is.
+        skipped: Why it does not apply; empty if it does.
+    """
+
+    check: str
+    problem: str = ""
+    skipped: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong."""
+        return bool(self.problem)
+
+
+def check(backbone: FrontRear) -> list[Finding]:
+    """Run all checks.
+
+    Args:
+        backbone: To check; its precision and weights and all random generators are left as they were.
+    """
+    return [run_check(backbone, one) for one in CHECKS]
+
+
+def run_check(backbone: FrontRear, one: Check) -> Finding:
+    """Run one check; whatever the backbone raises is a finding.
+
+    Args:
+        backbone: To check.
+        one: Of :data:`CHECKS`.
+    """
+    if one.needs_layers and not backbone.layers:
+        return Finding(one.words, skipped="it has no layers to optimize")
+    devices = [backbone.device] if backbone.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad(), warnings.catch_warnings():
+        torch.manual_seed(0)
+        try:
+            return Finding(one.words, one.function(backbone))
+        except Exception as error:
+            return Finding(one.words, f"raised {type(error).__name__}: {str(error).strip() or 'without a message'}")

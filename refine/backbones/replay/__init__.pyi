@@ -1,0 +1,5 @@
+from .adapter import Replay
+
+__all__ = [
+    "Replay",
+]

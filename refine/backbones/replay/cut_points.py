@@ -1,0 +1,67 @@
+"""Where a network can be cut by replay: the calls of its submodules, by name."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from refine.backbones.replay.trace import CutPoint
+from refine.backbones.replay.tree import named_tensors
+
+MOST = 64  # places; submodules of submodules are looked at as long as there are no more
+
+
+def fired(network: nn.Module, run: Callable[[], Any]) -> list[CutPoint]:
+    """The calls of submodules in one run, in the order in which they end.
+
+    Of calls that return the very same tensors, as a container and its last child, the outermost stands for all.
+
+    Args:
+        network: To listen to.
+        run: Runs it once.
+    """
+    calls = _listened(network, run)
+    depths = sorted({place.layer.count(".") for place, _ in calls})
+    kept: list[CutPoint] = []
+    for depth in depths:
+        layers = _distinct([call for call in calls if call[0].layer.count(".") <= depth])
+        if kept and len(layers) > MOST:
+            break
+        kept = layers
+    return kept[:MOST]
+
+
+def _listened(network: nn.Module, run: Callable[[], Any]) -> list[tuple[CutPoint, Any]]:
+    """Each call and what it returned: the tensors' identity and version."""
+    calls: list[tuple[CutPoint, Any]] = []
+    counts: Counter[str] = Counter()
+    alive: list[Any] = []  # so that no two tensors get one identity
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def listen(module: nn.Module, args: Any, output: Any) -> None:
+            counts[name] += 1
+            tensors = named_tensors(output).values()
+            alive.append(output)
+            if tensors:
+                calls.append((CutPoint(name, counts[name]), tuple((id(t), t._version) for t in tensors)))
+
+        return listen
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules() if name]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _distinct(calls: list[tuple[CutPoint, Any]]) -> list[CutPoint]:
+    outermost: dict[Any, CutPoint] = {}
+    for place, returned in calls:
+        other = outermost.get(returned)
+        if other is None or place.layer.count(".") < other.layer.count("."):
+            outermost[returned] = place
+    kept = set(outermost.values())
+    return [place for place, _ in calls if place in kept]

@@ -1,0 +1,117 @@
+"""How image and mask enter a network, and how its prediction leaves it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refine.core.types import Level
+
+INPUTS = ("image", "hole", "known", "ones")
+_SET_OUTPUT = "Set backbone.output to the index or key of the prediction (B,3,H,W)."
+
+
+class IOSpec:
+    """A network's arguments and its answer, in its own ranges. For the arguments see :class:`Replay`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str] | Mapping[str, str] | None,
+        concatenate: bool,
+        image_range: Sequence[float],
+        mask_range: Sequence[float],
+        fill: float | None,
+        output: str | int | Sequence[str | int] | None,
+        output_range: Sequence[float],
+    ) -> None:
+        self.inputs = _checked_inputs(("image", "hole") if inputs is None else inputs)
+        self.concatenate, self.fill = concatenate, fill
+        self.image_range = _checked_range("image_range", image_range)
+        self.mask_range = _checked_range("mask_range", mask_range)
+        self.output_range = _checked_range("output_range", output_range)
+        self.output = [] if output is None else [output] if isinstance(output, str | int) else list(output)
+
+    def arguments(self, level: Level) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """What the network is called with, in tensors of its own: positional and keyword arguments.
+
+        Args:
+            level: Of the size the network takes.
+        """
+        image = _to_range(level.image, self.image_range)
+        if self.fill is not None:
+            image = torch.where(level.mask > 0, image.new_full((), self.fill), image)
+        given = {
+            "image": image.clone(),  # a network may work in place
+            "hole": _to_range(level.mask.clone(), self.mask_range),
+            "known": _to_range(1 - level.mask, self.mask_range),
+            "ones": torch.ones_like(level.mask),
+        }
+        if isinstance(self.inputs, Mapping):
+            return [], {key: given[value] for key, value in self.inputs.items()}
+        args = [given[value] for value in self.inputs]
+        return ([torch.cat(args, dim=1)] if self.concatenate else args), {}
+
+    def described(self, level: Level) -> str:
+        """The arguments in words, for messages.
+
+        Args:
+            level: Of the size the network takes.
+        """
+        args, kwargs = self.arguments(level)
+        sizes = [f"{name + '=' if name else ''}(B,{tensor.shape[1]},H,W)" for name, tensor in
+                 [*(("", tensor) for tensor in args), *kwargs.items()]]  # fmt: skip
+        return ", ".join(sizes)
+
+    def prediction(self, output: Any) -> Tensor:
+        """The prediction on the nominal scale.
+
+        Args:
+            output: What the network returned.
+
+        Raises:
+            ValueError: If the prediction is not in it.
+        """
+        try:
+            for key in self.output:
+                output = output[key] if not isinstance(output, Tensor) else output[int(key)]
+        except (LookupError, TypeError, ValueError):
+            raise ValueError(f"{self._asked()}: {_shown(output)} without {key!r}. {_SET_OUTPUT}") from None
+        if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == 3):
+            raise ValueError(f"{self._asked()}: {_shown(output)}. {_SET_OUTPUT}")
+        low, high = self.output_range
+        return output if (low, high) == (0, 1) else (output - low) / (high - low)
+
+    def _asked(self) -> str:
+        return f"backbone.output={self.output or 'null'} is to be the prediction in what the network returns"
+
+
+def _shown(output: Any) -> str:
+    kind = f"a {type(output).__name__}"
+    if isinstance(output, Tensor):
+        return f"{kind} of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"{kind} of {', '.join(map(repr, output))}"
+    return f"{kind} of {len(output)}" if isinstance(output, Sequence) else kind
+
+
+def _checked_inputs(inputs: Sequence[str] | Mapping[str, str]) -> Sequence[str] | Mapping[str, str]:
+    values = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+    if not values or not set(values) <= set(INPUTS):
+        raise ValueError(f"backbone.inputs={inputs}: expected some of {', '.join(INPUTS)}, in the network's order.")
+    return inputs
+
+
+def _checked_range(name: str, values: Sequence[float]) -> tuple[float, float]:
+    if not isinstance(values, Sequence) or len(values) != 2 or not values[0] < values[1]:
+        raise ValueError(f"backbone.{name}={values}: expected two numbers, the lower one first, such as [-1, 1].")
+    return values[0], values[1]
+
+
+def _to_range(unit: Tensor, bounds: tuple[float, float]) -> Tensor:
+    low, high = bounds
+    return unit if bounds == (0, 1) else unit * (high - low) + low

@@ -1,0 +1,133 @@
+"""Networks that are one sequence with a trunk of blocks, cut before one of the blocks or before several.
+
+Of several cuts the first gives its tensors as ``z``, each further one an offset to its own, zero at the start:
+z_k = f(z_(k-1)) + d_k. With one cut the tensors have the names of :meth:`SequentialBackbone.parts`, with several
+``<name>.<cut>``.
+"""
+
+import copy
+import functools
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refine.core.backbone import FrontRear
+from refine.core.types import Features, Level
+
+
+class SequentialBackbone(FrontRear):
+    """A sequence whose blocks have outputs of one shape.
+
+    Attributes:
+        cuts: The network is opened before these blocks, in rising order.
+        first_block: Index of block 0 in :attr:`sequence`.
+        sizes: With ``blocks``, their number.
+        channels_last: On a CPU, have feature maps in channels-last format: oneDNN's convolutions want it, and would
+            change each input and output. Other devices were not measured and keep theirs.
+    """
+
+    cuts: tuple[int, ...]
+    first_block: int
+    sizes: Any
+    channels_last: bool = False
+
+    @property
+    @abstractmethod
+    def sequence(self) -> nn.Sequential:
+        """The network as one sequence."""
+
+    @abstractmethod
+    def enter(self, level: Level) -> Tensor:
+        """What the network sees of a level, in its own range."""
+
+    def leave(self, output: Tensor) -> Tensor:
+        """The prediction, from the network's own range to the nominal one."""
+        return output
+
+    def parts(self, x: Any) -> dict[str, Tensor]:
+        """What flows through the trunk, by name."""
+        return {"features": x}
+
+    def join(self, parts: Mapping[str, Tensor]) -> Any:
+        """The inverse of :meth:`parts`."""
+        return parts["features"]
+
+    def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
+        """See :class:`FrontRear`."""
+        several = len(self.cuts) > 1
+        parts = dict.fromkeys(name.rpartition(".")[0] if several else name for name in self.layers)
+        for cut in range(self.sizes.blocks + 1):
+            opened = copy.copy(self)
+            opened.cuts = (cut,)
+            opened.layers = opened._layers(*parts)
+            vars(opened).pop("stages", None)
+            yield str(cut), opened
+
+    def front(self, level: Level) -> Features:
+        """See :class:`FrontRear`."""
+        first, *others = self.cuts
+        parts = self.parts(self.sequence[: self.first_block + first](self._laid_out(self.enter(level))))
+        z = {self._name(name, first): tensor for name, tensor in parts.items()}
+        offsets = {self._name(name, cut): torch.zeros_like(x) for cut in others for name, x in parts.items()}
+        return Features(z | offsets)
+
+    def rear(self, features: Features) -> Tensor:
+        """See :class:`FrontRear`."""
+        x: Any = None
+        *trunk, up = self.stages
+        for cut, stage in zip(self.cuts, trunk, strict=True):
+            x = stage(self._moved(x, features, cut))
+        return self.leave(up(x))
+
+    @functools.cached_property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """What :meth:`rear` runs: the trunk from each cut to the next, or to its end, and what follows the trunk."""
+        ends = [self.first_block + cut for cut in (*self.cuts, self.sizes.blocks)]
+        sequence = self.sequence
+        return (*(sequence[a:b] for a, b in pairwise(ends)), sequence[ends[-1] :])
+
+    def whole(self, level: Level) -> Tensor:
+        """See :class:`FrontRear`."""
+        return self.leave(self.sequence(self._laid_out(self.enter(level))))
+
+    def _moved(self, x: Any, features: Features, cut: int) -> Any:
+        """What enters the block at a cut."""
+        ending = f".{cut}" if len(self.cuts) > 1 else ""
+        z = {k.removesuffix(ending): self._laid_out(v) for k, v in features.z.items() if k.endswith(ending)}
+        if x is not None:
+            z = {name: tensor + z[name] for name, tensor in self.parts(x).items()}
+        return self.join(z)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        last = self.channels_last and x.device.type == "cpu"
+        return x.contiguous(memory_format=torch.channels_last) if last else x
+
+    def _name(self, part: str, cut: int) -> str:
+        return f"{part}.{cut}" if len(self.cuts) > 1 else part
+
+    def _layers(self, *parts: str) -> tuple[str, ...]:
+        return tuple(self._name(part, cut) for cut in self.cuts for part in parts)
+
+
+def checked_cuts(cut: int | Sequence[int], blocks: int) -> tuple[int, ...]:
+    """The cuts in rising order.
+
+    Args:
+        cut: One or several.
+        blocks: Of the trunk.
+
+    Raises:
+        ValueError: If there are none, or one is not between 0 and ``blocks``, or one is there twice.
+    """
+    cuts = [cut] if isinstance(cut, int) or not isinstance(cut, Sequence) else list(cut)
+    fit = all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= blocks for one in cuts)
+    if not cuts or not fit or len(set(cuts)) < len(cuts):
+        raise ValueError(
+            f"backbone.cut={cut!r}: this network has {blocks} residual blocks; set backbone.cut to 0 "
+            f"(before the first) ... {blocks} (after the last), or to a list of different ones."
+        )
+    return tuple(sorted(cuts))

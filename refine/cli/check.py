@@ -1,0 +1,54 @@
+"""Hold a backbone against the contract of adapters.
+
+    refine check backbone=big_lama backbone.weights=big-lama.zip
+    refine check backbone=my_network.yaml
+    refine check backbone=aot_gan tiny=true
+
+Prints what was checked and what is wrong. Needs no images; with tiny=true no weights either.
+"""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from refine.backbones.conformance.contract import Finding, check
+from refine.config import compose
+from refine.core.devices import checked_device
+from refine.factory import make_backbone
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+
+    Returns:
+        Exit status: 0 if all is well, 1 if something is wrong.
+
+    Raises:
+        ValueError: If the request makes no sense, or the backbone cannot be built.
+    """
+    config = compose("check", overrides)
+    backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
+    findings = check(backbone)
+    Console().print(table(str(config.backbone.get("name", "backbone")), findings))
+    return int(any(finding.failed for finding in findings))
+
+
+def table(name: str, findings: Sequence[Finding]) -> Table:
+    """The findings to read.
+
+    Args:
+        name: Of the backbone.
+        findings: Of :func:`refine.backbones.conformance.contract.check`.
+    """
+    made = Table(title=f"backbone {escape(name)}", title_justify="left")
+    for column in ("check", "", "what is wrong"):
+        made.add_column(column, overflow="fold")
+    for finding in findings:
+        state = "[red]wrong" if finding.failed else "[dim]skipped" if finding.skipped else "[green]ok"
+        made.add_row(escape(finding.check), state, escape(finding.problem or finding.skipped))
+    return made

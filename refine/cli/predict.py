@@ -1,0 +1,32 @@
+"""Fill the holes of one image or of a folder.
+
+    refine predict input=photo.jpg mask=hole.png output=results
+    refine predict input=photos masks=holes output=results preset=paper refiner.steps=30
+    refine predict data=photos masks=thick output=results        # holes drawn into whole photos, and scores
+
+Masks: white is the hole. Without mask= and masks= they lie beside the images as x_mask.png, x_mask001.png ...
+Finished results are kept when the command runs again; logs and tables lie in <output>/.refine/.
+"""
+
+from collections.abc import Sequence
+
+from refine.config import compose
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+
+    Returns:
+        Exit status: 0 if every result is there, 1 if something failed or is missing, 130 after Ctrl-C, 143 after
+        SIGTERM.
+
+    Raises:
+        ValueError: If the request makes no sense as a whole; nothing was done then.
+    """
+    config = compose("predict", overrides)
+    from refine.inference import pipeline  # torch and Lightning take seconds, a misspelled setting should not
+
+    return pipeline.run(config, overrides)

@@ -1,0 +1,26 @@
+from .backbone import FrontRear
+from .history import OptimizationHistory
+from .objective import Comparison, MultiscaleL1, Objective
+from .pyramid import Pyramid, downscale, erode, make_level
+from .refiner import Refiner, Upscaler
+from .types import Features, Level, LevelResult, Refinement, Sample, Step
+
+__all__ = [
+    "Comparison",
+    "Features",
+    "FrontRear",
+    "Level",
+    "LevelResult",
+    "MultiscaleL1",
+    "Objective",
+    "OptimizationHistory",
+    "Pyramid",
+    "Refinement",
+    "Refiner",
+    "Sample",
+    "Step",
+    "Upscaler",
+    "downscale",
+    "erode",
+    "make_level",
+]

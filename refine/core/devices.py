@@ -1,0 +1,70 @@
+"""Where a refiner runs: the device asked for, the best there is, or the one that can."""
+
+import re
+import warnings
+
+import torch
+
+from refine.core.refiner import Refiner
+
+
+def place(refiner: Refiner, device: str) -> Refiner:
+    """Move a refiner to a device, or to the CPU where the device lacks an operation of the network, and say so.
+
+    Args:
+        refiner: To move.
+        device: ``auto`` for the best there is, or torch's name of one.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    chosen = checked_device(device)
+    refiner.to(chosen)
+    if chosen.type == "cpu":
+        return refiner
+    try:
+        _probe(refiner)
+    except (NotImplementedError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).splitlines()[0]
+        warnings.warn(f"device {chosen} cannot run this network ({reason}); using the CPU instead.", stacklevel=2)
+        refiner.to("cpu")
+    return refiner
+
+
+def best_device() -> torch.device:
+    """CUDA, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def checked_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: ``auto`` for the best there is, or torch's own.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name == "auto":
+        return best_device()
+    match = re.fullmatch(r"(cpu|cuda|mps)(?::(\d+))?", str(name))
+    if match is None:
+        raise ValueError(f"device={name}: expected auto, cpu, cuda, cuda:1 or mps.")
+    kind, index = match[1], int(match[2] or 0)
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if index >= count:
+        here = f"has {count} of these" if count else "or this build of torch has none"
+        raise ValueError(f"device={name}: this machine {here}; use device=cpu or device=auto.")
+    return torch.device(name if kind == "cuda" else kind)
+
+
+def _probe(refiner: Refiner) -> None:
+    """Run the network once on the smallest image it takes."""
+    side = refiner.backbone.minimum_side
+    image = torch.zeros(1, 3, side, side, device=refiner.backbone.device, dtype=refiner.backbone.dtype)
+    with torch.no_grad():
+        refiner.backbone(image, image[:, :1])

@@ -1,0 +1,48 @@
+"""The course of the optimization at one level, and which of its iterates becomes the result."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+WINDOW = 3  # updates over which the decrease of the loss is judged
+
+
+class OptimizationHistory:
+    """The course of one level: its losses, and the predictions that may become the result.
+
+    Args:
+        keep: ``best`` or ``last``, as in :class:`refine.core.refiner.Refiner`.
+    """
+
+    def __init__(self, keep: str) -> None:
+        self.keep = keep
+        self.losses: list[float] = []
+        self._best: tuple[int, Tensor] | None = None
+        self._last: tuple[int, Tensor] | None = None
+
+    def add(self, loss: float, prediction: Tensor) -> bool:
+        """Note one iterate; False if it is not finite and the level has to end."""
+        finite = math.isfinite(loss) and bool(prediction.isfinite().all())
+        update = len(self.losses)
+        self.losses.append(loss if finite else math.nan)
+        self._last = (update, prediction) if finite else None
+        if finite and (self._best is None or loss < self.losses[self._best[0]]):
+            self._best = (update, prediction)
+        return finite
+
+    def chosen(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
+        """The prediction to keep and the number of updates behind it; -1 where no iterate is finite."""
+        chosen = self._best
+        if self.keep == "last" and self._last is not None and self.losses[-1] <= self.losses[0]:
+            chosen = self._last
+        if chosen is None:
+            return fallback(), -1
+        return chosen[1], chosen[0]
+
+    def settled(self, tolerance: float) -> bool:
+        """Whether the loss fell by less than this share of itself over the last few updates; never for 0."""
+        if tolerance <= 0 or len(self.losses) <= WINDOW:
+            return False
+        before, now = self.losses[-1 - WINDOW], self.losses[-1]
+        return before - now < tolerance * before

@@ -1,0 +1,111 @@
+"""What "agrees with the coarser level" means.
+
+An objective is stateless: level and guide are arguments. ``prepare`` does once per level what does not depend on the
+prediction (masks, erosion); the comparison it returns is called once per update.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from refine.core.pyramid import downscale, erode, shrink_mask
+from refine.core.types import Level
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A loss made ready for one level.
+
+    Attributes:
+        loss: Raw padded prediction ``(B, 3, h, w)`` -> loss ``(B,)``; terms without pixels contribute 0.
+        guided_fraction: ``(B,)`` share of the hole, at the guide's resolution, that is compared with the guide.
+        has_pixels: ``(B,)`` bool; False where no term has a pixel and there is nothing to optimize.
+    """
+
+    loss: Callable[[Tensor], Tensor]
+    guided_fraction: Tensor
+    has_pixels: Tensor
+
+
+class Objective(Protocol):
+    """How a prediction is compared with the guide; write a class with this method to bring your own."""
+
+    def prepare(self, level: Level, guide: Tensor) -> Comparison:
+        """Make the loss of one level ready.
+
+        Args:
+            level: The level to refine.
+            guide: ``(B, 3, h', w')`` composited result of the next coarser level, at its true size.
+        """
+        ...
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the pixels of a mask, 0 where it has none (a mean of nothing is NaN).
+
+    Args:
+        values: ``(B, C, h, w)``.
+        mask: ``(B, 1, h, w)`` bool.
+
+    Returns:
+        ``(B,)``.
+    """
+    # torch.where rather than a product, so that a non-finite value outside the mask cannot leak in.
+    total = torch.where(mask, values, values.new_zeros(())).flatten(1).sum(1)
+    return total / (mask.flatten(1).sum(1) * values.shape[1]).clamp(min=1)
+
+
+def scaled_erosion(erosion: int, native_size: int | None) -> int:
+    """The erosion's diameter for a network of another native size: the nearest odd ``erosion * native_size / 512``."""
+    if native_size is None or erosion <= 1:
+        return erosion
+    return 2 * round((erosion * native_size / 512 - 1) / 2) + 1
+
+
+class MultiscaleL1:
+    """L1 distance of the downscaled prediction to the guide, inside the eroded hole (paper section 2 and 3).
+
+    Args:
+        erosion: Diameter in px of the circle by which the hole is eroded at the guide's resolution, odd; 0 for none.
+        native_size: If given, ``erosion`` is meant for a network of 512 px and is scaled to this one.
+        known_weight: Weight of a second term, the mean L1 distance of the raw prediction to the input over the known
+            pixels of the padded level. The paper has none; the published code has it at weight 1.
+        factor: Nominal ratio of the pyramid, from which the downscaling filter follows.
+
+    Raises:
+        ValueError: For an even or negative erosion or a negative weight.
+    """
+
+    def __init__(
+        self, erosion: int = 15, native_size: int | None = None, known_weight: float = 0.0, factor: float = 2.0
+    ) -> None:
+        if erosion < 0 or (erosion > 0 and erosion % 2 == 0):
+            raise ValueError(f"objective.erosion must be an odd number of px, or 0 for none; got {erosion}.")
+        if known_weight < 0:
+            raise ValueError(f"objective.known_weight must not be negative; got {known_weight}.")
+        self.erosion = scaled_erosion(erosion, native_size)
+        self.known_weight = known_weight
+        self.factor = factor
+
+    def prepare(self, level: Level, guide: Tensor) -> Comparison:
+        """See :class:`Objective`."""
+        size = (guide.shape[-2], guide.shape[-1])
+        guided = erode(shrink_mask(level.crop(level.mask), size), self.erosion) > 0
+        known = level.mask == 0
+
+        def loss(prediction: Tensor) -> Tensor:
+            small = downscale(level.crop(prediction), size, self.factor)
+            value = masked_mean((small - guide).abs(), guided)
+            if self.known_weight:
+                value = value + self.known_weight * masked_mean((prediction - level.image).abs(), known)
+            return value
+
+        pixels = guided.flatten(1).sum(1)
+        has_pixels = pixels > 0
+        if self.known_weight:
+            has_pixels = has_pixels | known.flatten(1).any(1)
+        area = level.crop(level.mask).flatten(1).mean(1) * size[0] * size[1]  # of the hole, in px of the guide
+        return Comparison(loss, (pixels / area.clamp(min=1)).clamp(max=1), has_pixels)

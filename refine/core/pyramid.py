@@ -1,0 +1,221 @@
+"""From pixels to pixels: downscaling, eroding and padding, and the image pyramid made of them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from kornia.filters import gaussian_blur2d
+from kornia.morphology import erosion
+from torch import Tensor
+
+from refine.core.types import Level
+
+ANY_CONTACT = 1e-8  # the smallest blurred contact with a hole is far larger, float noise far smaller
+ALL_HOLE = 1 - 1e-4  # bilinear downscaling of ones may give 0.99999994; equality with 1 would punch holes
+PADDINGS = ("reflect", "symmetric", "replicate")
+
+
+def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tensor:
+    """Shrink by a Gaussian filter followed by bilinear interpolation (paper section 2).
+
+    At ``factor=2`` this is the published code's 5x5 filter with sigma 1.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        size: ``(height, width)`` of the result.
+        factor: Nominal ratio, from which the width of the filter follows (sigma = factor / 2 px).
+
+    Returns:
+        ``(B, C, *size)``.
+    """
+    sigma = factor / 2
+    radius = round(2 * sigma)
+    border = "reflect" if min(image.shape[-2:]) > radius else "replicate"
+    blurred = gaussian_blur2d(image, 2 * radius + 1, (sigma, sigma), border_type=border)
+    return F.interpolate(blurred, size=size, mode="bilinear", align_corners=False)
+
+
+def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic enlargement of ``(B, 3, h, w)`` to ``(B, 3, *size)``."""
+    return F.interpolate(image, size=size, mode="bicubic", align_corners=False)
+
+
+def downscale_mask(mask: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tensor:
+    """Shrink a mask so that any contact with the hole is hole: no hole pixel leaks into a known one.
+
+    Args:
+        mask: ``(B, 1, H, W)``, 1 = hole.
+        size: ``(height, width)`` of the result.
+        factor: Nominal ratio, as in :func:`downscale`.
+
+    Returns:
+        ``(B, 1, *size)`` with values {0, 1}.
+    """
+    return (downscale(mask, size, factor) >= ANY_CONTACT).to(mask.dtype)
+
+
+def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Shrink a mask so that only what is hole all over stays hole.
+
+    Args:
+        mask: ``(B, 1, H, W)``, 1 = hole.
+        size: ``(height, width)`` of the result.
+
+    Returns:
+        ``(B, 1, *size)`` with values {0, 1}.
+    """
+    small = F.interpolate(mask, size=size, mode="bilinear", align_corners=False)
+    return (small >= ALL_HOLE).to(mask.dtype)
+
+
+def circle(diameter: int) -> Tensor:
+    """A filled circle as a flat structuring element, pixel for pixel OpenCV's ``MORPH_ELLIPSE``.
+
+    Args:
+        diameter: Odd number of pixels.
+
+    Returns:
+        ``(diameter, diameter)`` of zeros and ones.
+    """
+    radius = diameter // 2
+    kernel = torch.zeros(diameter, diameter)
+    for row, dy in enumerate(range(-radius, radius + 1)):
+        dx = round(math.sqrt(radius * radius - dy * dy))
+        kernel[row, radius - dx : radius + dx + 1] = 1
+    return kernel
+
+
+def erode(mask: Tensor, diameter: int) -> Tensor:
+    """Take a rim of about ``diameter / 2`` px off the hole; the image border takes nothing off.
+
+    Args:
+        mask: ``(B, 1, H, W)``, 1 = hole.
+        diameter: Of the circle, px, odd; 0 or 1 leaves the mask as it is.
+
+    Returns:
+        ``(B, 1, H, W)`` with values {0, 1}.
+    """
+    if diameter <= 1:
+        return mask
+    eroded: Tensor = erosion(mask, circle(diameter).to(mask))
+    return (eroded >= ALL_HOLE).to(mask.dtype)
+
+
+def padded_side(side: int, multiple_of: int, minimum: int) -> int:
+    """Smallest multiple of ``multiple_of`` that is at least ``side`` and ``minimum`` px."""
+    return math.ceil(max(side, minimum) / multiple_of) * multiple_of
+
+
+def _indices(side: int, padded: int, padding: str) -> Tensor:
+    """Source index of every padded position along one axis."""
+    index = torch.arange(padded)
+    extra = padded - side
+    if padding == "reflect" and extra < side:
+        return torch.where(index < side, index, 2 * side - 2 - index)
+    if padding == "symmetric" and extra <= side:
+        return torch.where(index < side, index, 2 * side - 1 - index)
+    return index.clamp(max=side - 1)  # replication: always defined, also for 1 px
+
+
+def pad(image: Tensor, size: tuple[int, int], padding: str = "symmetric") -> Tensor:
+    """Grow at the bottom and right; sides too short for ``padding`` are padded by replication.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        size: ``(height, width)`` of the result, at least that of the image.
+        padding: ``symmetric`` repeats the edge pixel (the LaMa prediction script), ``reflect`` does not (its
+            refiner), ``replicate`` repeats nothing else.
+
+    Returns:
+        ``(B, C, *size)``; the image itself if nothing is to be added.
+    """
+    height, width = image.shape[-2:]
+    if (height, width) == size:
+        return image
+    rows = _indices(height, size[0], padding).to(image.device)
+    columns = _indices(width, size[1], padding).to(image.device)
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """The image and its mask at every scale, coarse to fine (``build_pyramid`` of the paper's Algorithm 1).
+
+    Args:
+        smallest_side: Short side in px that the coarsest level should come nearest to; the number of levels is
+            ``1 + round(log(short side / smallest_side) / log(factor))``, the published code's rule.
+        max_levels: At most so many levels; the finest are kept. None for as many as fit.
+        factor: Ratio between neighboring levels.
+        padding: How levels are padded to the backbone's multiple: ``symmetric``, ``reflect`` or ``replicate``.
+
+    Raises:
+        ValueError: For values outside these ranges.
+    """
+
+    smallest_side: int
+    max_levels: int | None = None
+    factor: float = 2.0
+    padding: str = "symmetric"
+
+    def __post_init__(self) -> None:
+        if self.smallest_side < 1:
+            raise ValueError(f"pyramid.smallest_side must be at least 1 px; got {self.smallest_side}.")
+        if self.max_levels is not None and self.max_levels < 1:
+            raise ValueError(f"pyramid.max_levels must be at least 1 or null (all); got {self.max_levels}.")
+        if self.factor <= 1:
+            raise ValueError(f"pyramid.factor must be larger than 1; got {self.factor}.")
+        if self.padding not in PADDINGS:
+            raise ValueError(f"pyramid.padding must be one of {', '.join(PADDINGS)}; got {self.padding!r}.")
+
+    def depth(self, height: int, width: int) -> int:
+        """Number of levels of an image of this size."""
+        octaves = math.log(min(height, width) / self.smallest_side) / math.log(self.factor)
+        levels = 1 + round(max(0.0, octaves))
+        return levels if self.max_levels is None else min(levels, self.max_levels)
+
+    def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """True ``(height, width)`` of the levels of an image of this size, coarse to fine."""
+        sizes = [(height, width)]
+        for _ in range(self.depth(height, width) - 1):
+            height, width = (max(1, int(side / self.factor)) for side in sizes[0])
+            sizes.insert(0, (height, width))
+        return tuple(sizes)
+
+    def __call__(self, image: Tensor, mask: Tensor, multiple_of: int = 1, minimum_side: int = 1) -> tuple[Level, ...]:
+        """Build the levels.
+
+        Args:
+            image: ``(B, 3, H, W)``.
+            mask: ``(B, 1, H, W)``, 1 = hole.
+            multiple_of: Sides of every level are padded to multiples of this.
+            minimum_side: And to at least this.
+
+        Returns:
+            The levels, coarse to fine; the last holds the given pixels, padded.
+        """
+        scales = [(image, mask)]
+        for size in self.sizes(*image.shape[-2:])[-2::-1]:
+            finer, hole = scales[0]
+            scales.insert(0, (downscale(finer, size, self.factor), downscale_mask(hole, size, self.factor)))
+        return tuple(make_level(*scale, multiple_of, minimum_side, self.padding) for scale in scales)
+
+
+def make_level(
+    image: Tensor, mask: Tensor, multiple_of: int = 1, minimum_side: int = 1, padding: str = "symmetric"
+) -> Level:
+    """Pad one scale to what a network accepts.
+
+    Args:
+        image: ``(B, 3, h, w)``.
+        mask: ``(B, 1, h, w)``, 1 = hole.
+        multiple_of: Sides are padded to multiples of this.
+        minimum_side: And to at least this, px.
+        padding: As in :func:`pad`.
+
+    Returns:
+        The level, with its true size.
+    """
+    height, width = image.shape[-2:]
+    size = (padded_side(height, multiple_of, minimum_side), padded_side(width, multiple_of, minimum_side))
+    return Level(pad(image, size, padding), pad(mask, size, padding), (height, width))

@@ -1,0 +1,207 @@
+"""The words and conventions every other file relies on.
+
+    image, mask -> pyramid -> [per level, coarse to fine: front -> z, optimized so that rear(z) agrees
+    with the coarser result -> rear -> composite] -> image
+
+Conventions, stated here and nowhere repeated:
+
+- An *image* is ``float32 (B, 3, H, W)``, RGB in [0, 1].
+- A *mask* is ``float32 (B, 1, H, W)`` with values {0, 1}: **1 = hole** (to fill), 0 = known (to keep).
+- Levels run **coarse to fine**: index 0 is the smallest.
+- A *prediction* is what a backbone says, raw: on the nominal [0, 1] scale, unclamped and uncomposited.
+  Only the Refiner clamps and composites.
+- Known pixels come back bit-exact and the output has the size of the input.
+- A batch equals its images run alone.
+- Everything random is seeded by the sample's key, so two runs give the same file.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to fill, as the predict loop hands it on.
+
+    Attributes:
+        key: Unique name within a run; seeds everything random that happens to this sample.
+        image: ``(B, 3, H, W)`` RGB in [0, 1].
+        mask: ``(B, 1, H, W)`` with 1 = hole.
+        source: What the writer needs to make a file of the result; opaque to the engine.
+        truth: ``(B, 3, H, W)`` what the hole really holds, for scores; None where nobody knows.
+    """
+
+    key: str
+    image: Tensor
+    mask: Tensor
+    source: Any = None
+    truth: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Sample":
+        """The same sample on another device."""
+        image, mask = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.mask))
+        truth = image if self.truth is self.image else self.truth
+        return replace(self, image=image, mask=mask, truth=truth)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of the pyramid.
+
+    Attributes:
+        image: ``(B, 3, h, w)``, padded to the backbone's ``multiple_of``.
+        mask: ``(B, 1, h, w)``, padded alike, 1 = hole.
+        size: True ``(height, width)`` before padding; padding is at the bottom and right.
+        conditions: Extra inputs of the backbone at this level; ``{}`` for most.
+    """
+
+    image: Tensor
+    mask: Tensor
+    size: tuple[int, int]
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def crop(self, padded: Tensor) -> Tensor:
+        """Cut the padding off a tensor ``(..., h, w)`` of this level."""
+        height, width = self.size
+        return padded[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What crosses the cut between front and rear.
+
+    Attributes:
+        z: Tensors that may be optimized, by layer name.
+        context: Everything else the rear needs (skips, styles), constant; owned by the adapter that made it.
+    """
+
+    z: dict[str, Tensor]
+    context: Any = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of the loss, told to ``on_step`` while a level is refined.
+
+    Attributes:
+        level: Index of the level, 0 = coarsest; the first refined one is 1.
+        levels: Number of levels.
+        step: Updates made so far at this level.
+        steps: Updates planned at this level.
+        loss: Value of the objective after ``step`` updates.
+        prediction: Call it for the raw prediction ``(1, 3, h, w)`` at true size, detached.
+    """
+
+    level: int
+    levels: int
+    step: int
+    steps: int
+    loss: float
+    prediction: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """What happened at one level.
+
+    Attributes:
+        prediction: ``(B, 3, h, w)`` raw prediction at the level's true size.
+        image: ``(B, 3, h, w)`` the prediction clamped and composited with the level's known pixels; the guide
+            of the next finer level.
+        losses: ``(updates + 1, B)``; ``losses[k]`` is the loss after k updates, the last value repeats where an
+            image stopped early. ``(0, B)`` at the coarsest level and where nothing could be compared.
+        updates: ``(B,)`` updates made.
+        kept: ``(B,)`` number of updates behind ``prediction``. Less than ``updates`` where the loss rose or became
+            non-finite and the best iterate was kept; -1 where no iterate was finite and the guide was enlarged.
+        guided_fraction: ``(B,)`` share of the level's hole in which the objective compares with the guide.
+        seconds: Wall time spent at this level.
+    """
+
+    prediction: Tensor
+    image: Tensor
+    losses: Tensor
+    updates: Tensor
+    kept: Tensor
+    guided_fraction: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The result of refining a batch.
+
+    Attributes:
+        image: ``(B, 3, H, W)`` in [0, 1], at the size of the input; known pixels are bit-exact.
+        levels: One result per level, coarse to fine.
+    """
+
+    image: Tensor
+    levels: tuple[LevelResult, ...]
+
+    @staticmethod
+    def stack(refined: Sequence["Refinement"]) -> "Refinement":
+        """Images that ran alone, as one batch again.
+
+        Args:
+            refined: Results with the same number of levels and sizes.
+        """
+        if len(refined) == 1:
+            return refined[0]
+        levels = tuple(_stack_level(results) for results in zip(*(one.levels for one in refined), strict=True))
+        return Refinement(torch.cat([one.image for one in refined]), levels)
+
+
+def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
+    length = max(result.losses.shape[0] for result in results)
+
+    def extended(losses: Tensor) -> Tensor:
+        """Repeat the last loss; where nothing was compared there is none, and NaN says so."""
+        last = losses[-1:] if losses.shape[0] else losses.new_full((1, 1), math.nan)
+        return torch.cat([losses, last.expand(length - losses.shape[0], 1)])
+
+    tensors = {
+        name: torch.cat([getattr(result, name) for result in results])
+        for name in ("prediction", "image", "updates", "kept", "guided_fraction")
+    }
+    losses = torch.cat([extended(result.losses) for result in results], dim=1)
+    return LevelResult(**tensors, losses=losses, seconds=sum(result.seconds for result in results))
+
+
+def check_inputs(image: Tensor, mask: Tensor) -> None:
+    """Hold image and mask against the conventions of :mod:`refine.core.types`.
+
+    Args:
+        image: To check.
+        mask: To check.
+
+    Raises:
+        ValueError: Saying what was got, what is expected and what to change.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
+        raise ValueError(
+            f"image must be float (B,3,H,W), RGB in [0,1]; got {_described(image)}. "
+            "For files, arrays and PIL images use refine.inpaint."
+        )
+    if mask.ndim != 4 or mask.shape[1] != 1 or not mask.is_floating_point():
+        advice = "Take one channel." if mask.is_floating_point() else "Convert it with mask.float()."
+        raise ValueError(f"mask must be float (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. {advice}")
+    if image.shape[0] != mask.shape[0] or image.shape[2:] != mask.shape[2:]:
+        raise ValueError(f"image and mask must have one size; got {tuple(image.shape)} and {tuple(mask.shape)}.")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(
+            f"mask must be (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. "
+            "Divide by its maximum and threshold it."
+        )
+    if not (image.amin() >= 0 and image.amax() <= 1):  # written so that NaN fails too
+        raise ValueError(f"image must be RGB in [0,1]; got {_described(image)}. Divide by its full scale.")
+
+
+def _described(tensor: Tensor) -> str:
+    shape = f"({','.join(map(str, tensor.shape))})"
+    values = f" with values in [{tensor.min():g},{tensor.max():g}]" if tensor.numel() else ""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}{values}"

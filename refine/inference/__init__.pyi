@@ -1,0 +1,7 @@
+from .module import InpaintingModule
+from .pipeline import run
+
+__all__ = [
+    "InpaintingModule",
+    "run",
+]

@@ -1,0 +1,1 @@
+"""The processes of one run: strategy, coordination, partition of the images."""

@@ -1,0 +1,1 @@
+"""Console, experiment loggers and what they are told."""

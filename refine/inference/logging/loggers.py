@@ -1,0 +1,159 @@
+"""Lightning's loggers, opened and closed so that none of them can hurt a run."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig
+
+from refine.config import build
+from refine.inference.logging.console import log
+
+
+class Loggers:
+    """The loggers of one run. One that fails is told once and left out from then on.
+
+    Attributes:
+        status: Exit status of the run, for loggers that show it.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._open: dict[str, Logger] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anyone to tell."""
+        return bool(self._open)
+
+    def add(self, name: str, make: Callable[[], Logger]) -> None:
+        """Open one more.
+
+        Args:
+            name: As the configuration has it.
+            make: Opens it.
+        """
+        with _spared(name):
+            self._open[name] = make()
+
+    def each(self, tell: Callable[[Logger], None]) -> None:
+        """Tell all of them something."""
+        for name, logger in list(self._open.items()):
+            left_out = True
+            with _spared(name):
+                tell(logger)
+                left_out = False
+            if left_out:
+                with contextlib.suppress(Exception):
+                    _finish(self._open.pop(name), 1)
+
+    def finish(self) -> None:
+        """Close them, so that the next job of this process begins new ones."""
+        self.each(lambda logger: _finish(logger, self.status))
+        self._open.clear()
+
+
+@contextlib.contextmanager
+def opened(config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> Iterator[Loggers]:
+    """The loggers of a configuration, closed at the end whatever happens.
+
+    Args:
+        config: The group ``logger``: entries with ``_target_``, or one of its own; other keys are what they refer to.
+        folder: Where they write unless told otherwise.
+        settings: Everything that was configured, as plain nested values; told first.
+    """
+    loggers = Loggers()
+    nodes = {"logger": config} if "_target_" in config else config
+    for name, node in nodes.items():
+        if isinstance(node, DictConfig) and "_target_" in node:
+            place = {"save_dir": str(folder)} if node.get("save_dir", "") is None else {}
+            loggers.add(str(name), partial(build, node, **place))
+    loggers.each(lambda logger: logger.log_hyperparams(dict(settings)))
+    try:
+        yield loggers
+    except BaseException:
+        loggers.status = 1
+        raise
+    finally:
+        loggers.finish()
+
+
+def wandb_logger(
+    save_dir: str, offline: bool = True, name: str | None = None, settings: Mapping[str, Any] | None = None, **init: Any
+) -> WandbLogger:
+    """A run of its own at Weights & Biases.
+
+    Lightning's own way to begin one takes over a run that happens to be open, and its ``offline`` stays on for all
+    later jobs of the process.
+
+    Args:
+        save_dir: Folder of its local files.
+        offline: Upload nothing.
+        name: Of the run; None for that of the folder ``save_dir`` lies in.
+        settings: Of ``wandb.Settings``.
+        **init: Further arguments of ``wandb.init``.
+
+    Raises:
+        ImportError: W&B is not installed.
+        Exception: Whatever W&B raises when it cannot even write locally.
+    """
+    import wandb
+
+    def begin(mode: str | None) -> Any:
+        return wandb.init(
+            dir=save_dir,
+            mode=mode,  # type: ignore[arg-type]
+            name=name or Path(save_dir).resolve().parent.name,
+            reinit="create_new",
+            settings=wandb.Settings(**(settings or {})),
+            **init,
+        )
+
+    if offline:
+        return WandbLogger(experiment=begin("offline"), save_dir=save_dir)
+    try:
+        if not (wandb.login(prompt=False, verify=False) or "WANDB_MODE" in os.environ):
+            raise LookupError("no API key; use `wandb login` or WANDB_API_KEY")
+        run = begin(None)
+        log.info("W&B run %s: %s", run.name, run.url)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.", stacklevel=2)
+        run = begin("offline")
+    return WandbLogger(experiment=run, save_dir=save_dir)
+
+
+def _finish(logger: Logger, status: int) -> None:
+    if not isinstance(logger, WandbLogger):
+        logger.save()
+        logger.finalize("failed" if status else "success")
+        return
+    run = logger.experiment
+    run.finish(exit_code=status)
+    if run.offline:
+        log.info("W&B run %s is kept offline; upload it with: wandb sync %s", run.name, Path(run.dir).parent)
+
+
+@contextlib.contextmanager
+def _spared(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a warning with what to do."""
+    try:
+        yield
+    except ImportError as error:
+        advice = f"pip install 'refine-inpainting[{name}]', or leave logger={name} out"
+        warnings.warn(
+            f"logger {name} is not installed ({_first_line(error)}): {advice}. Going on without.", stacklevel=3
+        )
+    except Exception as error:
+        log.debug("logger %s", name, exc_info=True)
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        advice = "results and rows.csv are complete without it; run the same command again to tell it"
+        warnings.warn(f"logger {name} failed ({reason}); {advice}.", stacklevel=3)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"

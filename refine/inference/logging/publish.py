@@ -1,0 +1,175 @@
+"""What the loggers are told: a sign of life with every image, and everything once all processes are done.
+
+Nothing is logged where it happens: only one process has loggers, and what the others did, or an earlier run that was
+killed, is in the rows and pictures on disk. From there all loggers get the same numbers.
+"""
+
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from refine.core.types import Refinement
+from refine.inference.logging.curves import Point, Row, flat, printable, series, table
+from refine.inference.logging.loggers import Loggers
+from refine.inference.panels import FOLDER, Frame, Panel, find, place
+
+FILES = ("config.yaml", "rows.csv", "failures.csv", "summary.json", "suite.json", "settings-*.json", "rows-*.jsonl")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All there is to tell of a run.
+
+    Attributes:
+        folder: ``<output>/.refine``.
+        rows: Of its results, with ``losses``.
+        summary: Nested plain values.
+        panels: Pictures of the chosen images.
+    """
+
+    folder: Path
+    rows: Sequence[Row]
+    summary: Mapping[str, Any]
+    panels: Sequence[Panel]
+
+
+def publish(
+    loggers: Loggers, folder: Path, chosen: Collection[str], rows: Sequence[Row], summary: Mapping[str, Any]
+) -> None:
+    """Tell everything to all loggers.
+
+    Args:
+        loggers: Open.
+        folder: ``<output>/.refine``.
+        chosen: Keys of the images with pictures and curves of their own.
+        rows: Of all results of the run, from whichever process or earlier run.
+        summary: Their means and errors, nested plain values.
+    """
+    found = {
+        row["key"]: find(folder / FOLDER / place(row["key"], row["configuration"], row["inputs"]), row["key"])
+        for row in rows
+        if row["key"] in chosen
+    }
+    report = Report(folder, rows, summary, list(found.values()))
+    loggers.each(lambda logger: _tell(logger, report))
+
+
+class LiveProgress(Callback):
+    """Tells the loggers of this process every image it has done.
+
+    Args:
+        loggers: Open.
+    """
+
+    def __init__(self, loggers: Loggers) -> None:
+        self.loggers = loggers
+        self._done = 0
+
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        """One more is done."""
+        self._done += 1
+        values = {"progress/done": float(self._done)}
+        if isinstance(outputs, Refinement):
+            values["progress/seconds"] = sum(level.seconds for level in outputs.levels)
+            if len(losses := outputs.levels[-1].losses):
+                values["progress/last_loss"] = losses[-1].mean().item()
+        point = Point("progress", self._done, values)
+        self.loggers.each(lambda logger: _log(logger, point))
+
+
+def _tell(logger: Logger, report: Report) -> None:
+    points = list(series(report.rows, [panel.key for panel in report.panels]))
+    summary = flat(report.summary)
+    if isinstance(logger, WandbLogger):
+        _define(logger.experiment, points, report.panels)
+    for point in points:
+        _log(logger, point)
+    if isinstance(logger, WandbLogger):
+        _tell_wandb(logger, report, summary)
+        return
+    numbers = {name: value for name, value in summary.items() if isinstance(value, int | float)}
+    if numbers:
+        _log(logger, Point("summary", 0, numbers))
+    if isinstance(logger, TensorBoardLogger):
+        _show_tensorboard(logger, report.panels)
+    logger.save()
+
+
+def _log(logger: Logger, point: Point) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({point.axis: point.index, **point.values})
+    else:
+        logger.log_metrics(dict(point.values), point.index)
+
+
+def _define(run: Any, points: Sequence[Point], panels: Sequence[Panel]) -> None:
+    """Draw every curve over its own axis; the last image's scores are no summary of a run."""
+    for name, axis in {name: point.axis for point in points for name in point.values}.items():
+        run.define_metric(name, step_metric=axis, summary="none" if axis == "image" else None)
+    for panel in panels:
+        run.define_metric(f"evolution/{printable(panel.key)}", step_metric="frame")
+
+
+def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any]) -> None:
+    """Pictures, table, summary and artifact."""
+    import wandb
+
+    run, losses = logger.experiment, {row["key"]: row.get("losses") or [] for row in report.rows}
+    shown = {
+        f"panels/{printable(panel.key)}": [wandb.Image(str(path), caption=name) for name, path in panel.parts]
+        for panel in report.panels
+        if panel.parts
+    }
+    if shown:
+        run.log(shown)
+    for index in range(max((len(panel.frames) for panel in report.panels), default=0)):
+        frames = {panel.key: panel.frames[index] for panel in report.panels if index < len(panel.frames)}
+        pictures = {
+            f"evolution/{printable(key)}": wandb.Image(str(frame.path), caption=_caption(frame, losses[key]))
+            for key, frame in frames.items()
+        }
+        run.log({"frame": index, **pictures})
+    columns, cells = table(report.rows)
+    run.log({"images": wandb.Table(columns=[*columns], data=cells)})
+    run.summary.update(dict(summary))
+    run.log_artifact(_artifact(run, report.folder))
+
+
+def _artifact(run: Any, folder: Path) -> Any:
+    """Configuration and rows, copied into the run's own folder: what lies elsewhere may change before an upload."""
+    import wandb
+
+    artifact = wandb.Artifact(f"results-{run.id}", type="results")
+    copies = Path(run.dir).parent / "artifact"
+    copies.mkdir(exist_ok=True)
+    for file in sorted(file for pattern in FILES for file in folder.glob(pattern)):
+        artifact.add_file(str(shutil.copy(file, copies)), name=file.name, policy="immutable")
+    return artifact
+
+
+def _show_tensorboard(logger: TensorBoardLogger, panels: Sequence[Panel]) -> None:
+    for panel in panels:
+        key = printable(panel.key)
+        for name, path in panel.parts:
+            logger.experiment.add_image(f"panels/{key}/{name}", _read(path), dataformats="HWC")
+        for index, frame in enumerate(panel.frames):
+            logger.experiment.add_image(f"evolution/{key}", _read(frame.path), index, dataformats="HWC")
+
+
+def _read(path: Path) -> Any:
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def _caption(frame: Frame, losses: Sequence[Sequence[float]]) -> str:
+    if frame.level == 0:
+        return "level 0, plain"
+    known = frame.level <= len(losses) and frame.update < len(losses[frame.level - 1])
+    loss = f", loss {losses[frame.level - 1][frame.update]:.4g}" if known else ""
+    return f"level {frame.level}, update {frame.update}{loss}"

@@ -1,0 +1,55 @@
+"""The Lightning module: the Refiner in the predict loop."""
+
+import traceback
+
+import lightning as L
+import torch
+
+from refine.core.refiner import OnStep, Refiner
+from refine.core.types import Refinement, Sample, Step
+from refine.data.pairs import Failure
+
+
+class InpaintingModule(L.LightningModule):
+    """Refines one sample per step.
+
+    Args:
+        refiner: Does the work.
+
+    Attributes:
+        listeners: Told every evaluation of the loss; callbacks add themselves here.
+    """
+
+    def __init__(self, refiner: Refiner) -> None:
+        super().__init__()
+        self.refiner = refiner
+        self.backbone = refiner.backbone  # registered, so that Lightning moves it
+        self.listeners: list[OnStep] = []
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
+
+    def on_predict_start(self) -> None:
+        """Refuse a trainer under which nothing could be differentiated."""
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "refinement differentiates: use Trainer(inference_mode=False), or trainer.inference_mode=false."
+            )
+
+    def transfer_batch_to_device(
+        self, batch: Sample | Failure, device: torch.device, dataloader_idx: int
+    ) -> Sample | Failure:
+        """Move a sample; Lightning itself does not move frozen dataclasses."""
+        return batch if isinstance(batch, Failure) else batch.to(device)
+
+    def predict_step(self, batch: Sample | Failure, batch_idx: int) -> Refinement | Failure:
+        """Refine a sample; an image that cannot be done becomes a failure and the run goes on."""
+        if isinstance(batch, Failure):
+            return batch
+        try:
+            return self.refiner(batch.image, batch.mask, key=batch.key, on_step=self._tell)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else "no message"
+            return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())
+
+    def _tell(self, step: Step) -> None:
+        for listener in self.listeners:
+            listener(step)

@@ -1,0 +1,209 @@
+"""What a run has finished and what failed: rows, fingerprints and results, safe against being killed at any moment.
+
+Everything lies in ``<output>/.refine/``. A row is on disk *before* its result appears under its name, and it holds the
+result's hash; so after a kill a result is finished exactly if its file has the hash of one of its rows.
+"""
+
+import csv
+import errno
+import functools
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from refine.data.pairs import Failure
+from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, write_atomic
+
+Rows = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+class RunFolder:
+    """The records of one output folder, as one process keeps them.
+
+    Args:
+        output: The folder of the results.
+        settings: Everything that changes pixels, as plain nested values.
+        rank: Of this process among those that share the work; each writes rows of its own.
+
+    Attributes:
+        failures: Samples that could not be done.
+        finished: Hashes of the results made, by name.
+    """
+
+    def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
+        self.output = output
+        self.folder = output / RUN_FOLDER
+        self.settings = dict(settings)
+        self.configuration = hash_settings(settings)
+        self.rank = rank
+        self.failures: list[Failure] = []
+        self.finished: dict[str, str] = {}
+        self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
+        self._lock: Lock | None = None
+
+    def open(self) -> None:
+        """Make the folder, remove what a dead run left half done, and note the settings.
+
+        Raises:
+            Busy: If a living run of other settings writes there.
+            OSError: If the output cannot be written.
+        """
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.folder / "lock", self.configuration, self._remove_leftovers)
+        self.write(f"settings-{self.configuration[:12]}.json", json.dumps(self.settings, indent=1, default=str))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the run's own beside the rows."""
+        self.write_bytes(name, text.encode(errors="surrogateescape"))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file of the run's own; its name may have folders."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / name, data, self._scratch)
+
+    def state(self, name: str, inputs: str) -> str:
+        """Where the result of this name stands.
+
+        Args:
+            name: Of the result, relative to the output folder.
+            inputs: Hash of the files it is made from.
+
+        Returns:
+            ``missing``, ``finished``, or why it is neither: ``of another configuration``, ``of other input files``,
+            or ``not made by refine, or changed since``.
+        """
+        file = self.output / name
+        if not os.path.lexists(file):
+            return "missing"
+        rows = self._rows_of(name)
+        if not rows:
+            return "not made by refine, or changed since"
+        ours = [row for row in rows if row["configuration"] == self.configuration]
+        if not ours:
+            return "of another configuration"
+        same = [row for row in ours if row["inputs"] == inputs]
+        if not same:
+            return "of other input files"
+        self._found[name] = same[-1]
+        return "finished"
+
+    def differences(self, name: str) -> list[str]:
+        """In which settings a result of another configuration was made: ``key: its value -> now``."""
+        row = (self._rows_of(name) or [{}])[-1]
+        try:
+            text = (self.folder / f"settings-{row.get('configuration', '')[:12]}.json").read_text()
+        except OSError:
+            return []
+        old, new = _flat(json.loads(text)), _flat(json.loads(json.dumps(self.settings, default=str)))
+        return [
+            f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        ]
+
+    def finish(self, name: str, inputs: str, data: bytes, row: Mapping[str, Any]) -> None:
+        """Write a result, its row first. A file that holds it already is left alone: another run was faster.
+
+        Args:
+            name: Of the result, relative to the output folder.
+            inputs: Hash of the files it is made from.
+            data: The encoded result.
+            row: What else is known of it, plain values.
+
+        Raises:
+            OSError: If it cannot be written; nothing half written stays.
+        """
+        (self.output / name).parent.mkdir(parents=True, exist_ok=True)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._append({"output": name, "configuration": self.configuration, "inputs": inputs, "sha256": sha256, **row})
+        file = self.output / name
+        if not (file.is_file() and hash_file(file) == sha256):
+            write_atomic(file, data, self._scratch)
+        self.finished[name] = sha256
+
+    def fail(self, failure: Failure) -> None:
+        """Note a sample that could not be done."""
+        self.failures.append(failure)
+
+    def made(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of these results, to be made by a process that can no longer tell, it made: hashes by name."""
+        rows = _read_rows(self.folder)
+        hashes = {name: hash_file(file) for name in names if (file := self.output / name).is_file()}
+        return {name: sha256 for name, sha256 in hashes.items() if self._ours(rows.get((name, sha256), []))}
+
+    def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """The rows of these results, over all processes."""
+        written = _read_rows(self.folder)
+        made = {name: self._ours(written.get((name, sha256), []))[-1:] for name, sha256 in self.finished.items()}
+        rows = self._found | {name: row for name, rows in made.items() for row in rows}
+        return [rows[name] for name in names if name in rows]
+
+    def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``rows.csv`` and ``failures.csv``; let other runs in."""
+        self.write("rows.csv", _csv(rows))
+        failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+        self.write("failures.csv", _csv(failures, ["key", "reason"]))
+        if self._lock:
+            self._lock.release()
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self._scratch.iterdir():
+            leftover.unlink(missing_ok=True)
+
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / "unfinished"
+
+    def _rows_of(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a result as its file is now."""
+        file = self.output / name
+        return self._rows.get((name, hash_file(file)), []) if file.is_file() else []
+
+    def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["configuration"] == self.configuration]
+
+    @functools.cached_property
+    def _rows(self) -> Rows:
+        return _read_rows(self.folder)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with (self.folder / f"rows-{self.rank}.jsonl").open("ab", buffering=0) as stream:
+            # The line break comes first: a line that a kill cut short must not swallow this one. Written at once, so
+            # that the lines of two runs do not mix.
+            line = f"\n{json.dumps(row)}".encode()
+            if stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(stream.fileno())
+
+
+def _read_rows(folder: Path) -> Rows:
+    """The rows of each result and hash over all processes, those of a process in the order of time."""
+    rows: Rows = {}
+    for file in sorted(folder.glob("rows-*.jsonl")):
+        for line in file.read_text(errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                if {"configuration", "inputs"} <= row.keys():
+                    rows.setdefault((row["output"], row["sha256"]), []).append(row)
+            except (ValueError, KeyError, AttributeError):
+                continue  # cut short by a kill; its result never appeared
+    return rows
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
+    """A table; what is a list, such as a curve of losses, stays in the rows as they were written."""
+    if columns is None:
+        columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    return {k: v for key, value in settings.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}

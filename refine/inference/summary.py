@@ -1,0 +1,80 @@
+"""From the rows of a run to its numbers: means with their errors, differences to the controls, scores of whole sets."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from refine.data.masks import joint_hash
+from refine.data.subset import list_hash
+
+CONTROLS = ("plain", "upscaled")
+TOLD = ("psnr_hole_torchmetrics", "ssim_hole_refine", "sharpness_hole_refine")  # in the one line for the terminal
+
+
+def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All a run has to say, as plain values.
+
+    Args:
+        rows: Of its results.
+
+    Returns:
+        ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with
+        ``mean``, ``error`` (standard error of the mean) and ``n``, ``gain`` over each control likewise, from the same
+        images, ``verdicts`` (how many are better, worse and unsure), ``seconds`` and ``peak_memory_mib``.
+    """
+    names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
+    said: dict[str, Any] = {
+        "images": {"n": len(rows), "hash": list_hash(str(row["key"]) for row in rows)},
+        "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
+        "gain": {control: _gains(rows, names, control) for control in CONTROLS},
+        "seconds": _mean(row.get("seconds") for row in rows),
+        "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
+    }
+    said["gain"] = {control: gains for control, gains in said["gain"].items() if gains}
+    if hashes := [row["mask_hash"] for row in rows if row.get("mask_hash")]:
+        said["masks_hash"] = joint_hash(hashes)
+    if verdicts := [row["verdict"] for row in rows if row.get("verdict")]:
+        said["verdicts"] = {word: verdicts.count(word) for word in ("better", "worse", "unsure")}
+    return said
+
+
+def told(summary: Mapping[str, Any]) -> list[str]:
+    """The most telling lines of a summary, for the terminal."""
+    lines = []
+    for name in (name for name in TOLD if name in summary["scores"]):
+        line = f"{name} {_written(summary['scores'][name])}"
+        gains = {control: gain[name] for control, gain in summary["gain"].items() if name in gain}
+        lines.append(line + "".join(f", {control} {_written(gain, '+')}" for control, gain in gains.items()))
+    if "verdicts" in summary:
+        lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))
+    return lines
+
+
+def _scores(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the scores: the columns that say who computes them."""
+    ends = ("_torchmetrics", "_refine", "_lama", "_lpips")
+    return list(dict.fromkeys(name for row in rows for name in row if name.endswith(ends)))
+
+
+def _gains(rows: Sequence[Mapping[str, Any]], names: Iterable[str], control: str) -> dict[str, dict[str, float]]:
+    gains = {name: _mean(_difference(row, name, control) for row in rows) for name in names}
+    return {name: gain for name, gain in gains.items() if gain["n"]}
+
+
+def _difference(row: Mapping[str, Any], name: str, control: str) -> float | None:
+    values = row.get(name), row.get(f"{control}.{name}")
+    return None if None in values else float(values[0]) - float(values[1])  # type: ignore[arg-type]
+
+
+def _mean(values: Iterable[float | None]) -> dict[str, float]:
+    """Mean, standard error and number of what is there and finite."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return {"mean": math.nan, "error": math.nan, "n": 0}
+    mean = sum(known) / len(known)
+    spread = sum((value - mean) ** 2 for value in known) / (len(known) - 1) if len(known) > 1 else math.nan
+    return {"mean": round(mean, 6), "error": round(math.sqrt(spread / len(known)), 6), "n": len(known)}
+
+
+def _written(value: Mapping[str, float], sign: str = "") -> str:
+    return f"{value['mean']:{sign}.4g} ± {value['error']:.2g}"

@@ -1,0 +1,17 @@
+from .decode import UnreadableImage
+from .encode import encode
+from .files import write_atomic
+from .picture import Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
+
+__all__ = [
+    "Picture",
+    "UnreadableImage",
+    "as_mask",
+    "encode",
+    "fill",
+    "mask_to_tensor",
+    "read_mask",
+    "read_picture",
+    "to_tensor",
+    "write_atomic",
+]

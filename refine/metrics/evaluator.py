@@ -1,0 +1,146 @@
+"""One result held against the truth and against its two controls, and a verdict: did refinement help here?
+
+The controls come from the same run: *plain* is the network's own prediction at full size, *upscaled* the coarsest
+result enlarged (the control of the paper's Fig. 3). All three are scored as an 8- or 16-bit file holds them.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refine.core.pyramid import enlarge
+from refine.core.refiner import Refiner
+from refine.core.types import Refinement, Sample
+from refine.metrics.image import guide_l1, scores, scores_without_truth
+
+Score = Callable[[Tensor, Tensor], Tensor]
+DRAWS = 2000  # of the bootstrap; its own error is then about 2 % of the interval
+BLOCKS = 16  # along the longer side: a block should be larger than what neighboring pixels share
+FEWEST = 6  # blocks; an interval from fewer would pretend to know
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one result.
+
+    Attributes:
+        row: Scores by name, those of the controls as ``plain.<score>`` and ``upscaled.<score>``; plain values.
+        controls: ``plain`` and, where there are several levels, ``upscaled``: ``(1, 3, H, W)``, composited.
+    """
+
+    row: Mapping[str, Any]
+    controls: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Evaluator:
+    """Scores results and their controls.
+
+    Args:
+        refiner: That makes the results; its network runs once more for ``plain``.
+        always: Run the controls also where there is no truth.
+        further: More scores by name, image and truth -> ``(1,)``, such as LPIPS.
+    """
+
+    def __init__(self, refiner: Refiner, always: bool = False, further: Mapping[str, Score] | None = None) -> None:
+        self.factor = refiner.pyramid.factor
+        self.always = always
+        self.further = dict(further or {})
+        pyramid = replace(refiner.pyramid, max_levels=1, padding="symmetric")  # that of preset=off
+        self.plain = Refiner(refiner.backbone, pyramid, refiner.objective, steps=0, precision=refiner.precision)
+
+    def __call__(self, refinement: Refinement, sample: Sample, written: Callable[[Tensor], Tensor]) -> Evaluation:
+        """Score one result.
+
+        Args:
+            refinement: Of this sample alone.
+            sample: With or without truth.
+            written: Image ``(1, 3, H, W)`` -> the image as its file holds it, on the CPU.
+        """
+        row = _numbers(scores_without_truth(refinement, sample.image, sample.mask, self.factor))
+        if sample.truth is None and not self.always:
+            return Evaluation(row)
+        controls = self._controls(refinement, sample)
+        if len(refinement.levels) > 1:
+            guide = refinement.levels[-2].image
+            agreement = {name: guide_l1(image, guide, sample.mask, self.factor) for name, image in controls.items()}
+            row |= {f"{name}.guide_l1_hole_refine": value for name, value in _numbers(agreement).items()}
+        if sample.truth is not None:
+            row |= self._against_truth({"": refinement.image, **controls}, sample, written)
+        return Evaluation(row, controls)
+
+    def _controls(self, refinement: Refinement, sample: Sample) -> dict[str, Tensor]:
+        if len(refinement.levels) == 1:
+            return {"plain": refinement.image}
+        enlarged = enlarge(refinement.levels[0].image, (sample.image.shape[-2], sample.image.shape[-1]))
+        return {
+            "plain": self.plain(sample.image, sample.mask, key=sample.key).image,
+            "upscaled": torch.where(sample.mask > 0, enlarged.clamp(0, 1).to(sample.image), sample.image),
+        }
+
+    def _against_truth(
+        self, images: Mapping[str, Tensor], sample: Sample, written: Callable[[Tensor], Tensor]
+    ) -> dict[str, Any]:
+        assert sample.truth is not None
+        truth, mask = sample.truth.cpu(), sample.mask.cpu()
+        files = {name: written(image) for name, image in images.items()}
+        row: dict[str, Any] = {}
+        for name, image in files.items():
+            values = scores(image, truth, mask) | {key: score(image, truth) for key, score in self.further.items()}
+            row |= {f"{name}.{key}".lstrip("."): value for key, value in _numbers(values).items()}
+        return row | verdict(files[""], files["plain"], truth, mask, sample.key)
+
+
+def verdict(image: Tensor, plain: Tensor, truth: Tensor, mask: Tensor, key: str) -> dict[str, Any]:
+    """Whether a result is nearer to the truth than the plain prediction, and how sure that is.
+
+    The gain is the difference of the PSNRs in the hole. Its interval holds 95 % of what comes out when the blocks of
+    the hole are drawn again with replacement (bootstrap): how much the answer hangs on single places of the hole.
+
+    Args:
+        image: ``(1, 3, H, W)`` the result.
+        plain: ``(1, 3, H, W)`` the plain prediction.
+        truth: ``(1, 3, H, W)``.
+        mask: ``(1, 1, H, W)``, 1 = hole.
+        key: Of the sample, seeds the draws.
+
+    Returns:
+        ``verdict`` (better, worse or unsure), ``verdict_gain``, ``verdict_low`` and ``verdict_high`` in dB.
+    """
+    errors = torch.stack([((each - truth) ** 2 * mask).sum(dim=(0, 1)) for each in (plain, image)])
+    blocks = _blocks(errors.double(), mask[0, 0])
+    if len(blocks) < FEWEST:
+        low = high = math.nan
+    else:
+        seed = np.frombuffer(hashlib.sha256(key.encode(errors="surrogateescape")).digest(), "<u4")
+        drawn = np.random.default_rng(seed).multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), DRAWS)
+        low, high = np.quantile(_gain(drawn @ blocks), (0.025, 0.975))
+    said = "better" if low > 0 else "worse" if high < 0 else "unsure"
+    gain = float(_gain(blocks.sum(0)))
+    values = {"verdict_gain": gain, "verdict_low": float(low), "verdict_high": float(high)}
+    return {"verdict": said} | {name: round(value, 4) for name, value in values.items()}
+
+
+def _blocks(errors: Tensor, mask: Tensor) -> np.ndarray:
+    """Sums of ``(2, H, W)`` errors over each block that holds hole, ``(N, 2)``."""
+    side = max(1, math.ceil(max(mask.shape) / BLOCKS))
+    rows, columns = (torch.arange(length) // side for length in mask.shape)
+    index = (rows[:, None] * BLOCKS + columns[None]).flatten()
+    sums = torch.zeros(BLOCKS * BLOCKS, 2, dtype=torch.float64).index_add_(0, index, errors.flatten(1).T)
+    hole = torch.zeros(BLOCKS * BLOCKS).index_add_(0, index, mask.flatten().float()) > 0
+    return np.asarray(sums[hole].numpy())
+
+
+def _gain(errors: np.ndarray) -> np.ndarray:
+    """DB by which the second of two summed squared errors, ``(..., 2)``, is the better."""
+    safe = np.maximum(errors, 1e-12)  # a perfect fill gains much, but not infinitely much
+    return np.asarray(10 * np.log10(safe[..., 0] / safe[..., 1]))
+
+
+def _numbers(values: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: round(value.item(), 6) for name, value in values.items()}

@@ -1,0 +1,5 @@
+"""Ablations: a question, its arms, paired statistics, a report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

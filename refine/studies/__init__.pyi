@@ -1,0 +1,7 @@
+from .spec import Study, StudyRun, read_study
+
+__all__ = [
+    "Study",
+    "StudyRun",
+    "read_study",
+]

@@ -1,0 +1,165 @@
+"""The telling cases of a study: where the best arm did best, as usual and worst, and what every arm made of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from refine.core.types import Sample
+from refine.data.dataset import MaskOptions, PairDataset
+from refine.data.discovery import find_pairs
+from refine.factory import mask_generator, mask_options
+from refine.inference.panels import HOLE
+from refine.io.files import RUN_FOLDER
+from refine.io.picture import read_picture, to_tensor
+from refine.studies.spec import CONTROLS, Study, StudyRun
+from refine.studies.statistics import gain
+
+KINDS = ("best", "median", "worst")
+EACH = 3  # cases of each kind
+LARGEST = 768  # px, longer side of the pictures
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image on which an arm did well, badly or as usual.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        group: Of the study.
+        key: Of the image.
+        difference: Of the first score, arm minus ``off``.
+    """
+
+    kind: str
+    group: str
+    key: str
+    difference: float
+
+
+def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
+    """The arm that gains most over ``off`` by the first score; None if none was compared with it.
+
+    Args:
+        study: Whose arms they are.
+        compared: Of :func:`refine.studies.statistics.compare`.
+        group: Of the study.
+    """
+    rows = compared.filter(
+        (pl.col("group") == group)
+        & (pl.col("score") == study.scores[0])
+        & (pl.col("reference") == "off")
+        & (pl.col("n") > 0)
+        & ~pl.col("arm").is_in(list(CONTROLS))
+    )
+    gains = {row["arm"]: _gain(study, row["mean"], row["reference_mean"]) for row in rows.iter_rows(named=True)}
+    return max(gains, key=gains.__getitem__) if gains else None
+
+
+def _gain(study: Study, own: float, other: float) -> float:
+    mine, theirs = gain(study.scores[0], np.array([own, other]))
+    return float(mine - theirs)
+
+
+def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]:
+    """The images on which an arm gains most and least over ``off``, and those in the middle; none twice.
+
+    Args:
+        study: Its first score decides.
+        rows: Of :func:`refine.studies.statistics.read_rows`.
+        group: Of the study.
+        arm: Of the study.
+
+    Returns:
+        Cases by kind. Few images are best first, then worst, and only then median.
+    """
+    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "off"))
+    gains = {key: _gain(study, mine[key], plain[key]) for key in mine.keys() & plain.keys()}
+    order = sorted(gains, key=lambda key: (-gains[key], key))
+    each = min(EACH, max(1, len(order) // 3))
+    best, rest = order[:each], order[each:]
+    worst, middle = rest[::-1][:each], rest[: len(rest) - each]
+    first = max(0, (len(middle) - each) // 2)
+    chosen = dict(zip(KINDS, (best, middle[first : first + each], worst), strict=True))
+    return [Case(kind, group, key, mine[key] - plain[key]) for kind, keys in chosen.items() for key in keys]
+
+
+def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict[str, float]:
+    """An arm's first score by image, where it has one.
+
+    Args:
+        study: Names the score.
+        rows: Of :func:`refine.studies.statistics.read_rows`.
+        group: Of the study.
+        arm: Of the study.
+    """
+    score = study.scores[0]
+    if score not in rows.columns:
+        return {}
+    chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
+    values = zip(chosen["key"].cast(pl.String), chosen[score].cast(pl.Float64, strict=False), strict=True)
+    return {key: value for key, value in values if value is not None and np.isfinite(value)}
+
+
+def pictures(rows: pl.DataFrame, jobs: Sequence[StudyRun], cases: Sequence[Case]) -> list[dict[str, Image.Image]]:
+    """What the arms made of each case, with the input and the truth; what cannot be read is left out.
+
+    Args:
+        rows: Of :func:`refine.studies.statistics.read_rows`.
+        jobs: Run, or not.
+        cases: Of :func:`choose`.
+    """
+    inputs = {}
+    for job in jobs:
+        if job.arm == "off":
+            inputs[job.group] = _inputs(job, [case.key for case in cases if case.group == job.group])
+    folders = {(job.group, job.arm): job.folder for job in jobs}
+    return [_given(inputs[case.group].get(case.key)) | _made(rows, folders, case) for case in cases]
+
+
+def _inputs(job: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
+    """Images as a job read them."""
+    try:
+        config = OmegaConf.load(job.folder / RUN_FOLDER / "config.yaml")
+        assert isinstance(config, DictConfig)
+        suite = mask_generator(config)
+        truth = config.truth or ("input" if suite else None)
+        found, _ = find_pairs(config.input, config.mask, suite or config.masks, config.output, truth)
+    except (OSError, ValueError):  # moved since
+        return {}
+    chosen = [one for one in found if one.key in keys]
+    samples = PairDataset(chosen, MaskOptions(*mask_options(config)), config.format, config.data.side)
+    read = (samples[index] for index in range(len(chosen)))
+    return {sample.key: sample for sample in read if isinstance(sample, Sample)}
+
+
+def _given(sample: Sample | None) -> dict[str, Image.Image]:
+    if sample is None:
+        return {}
+    color = sample.image.new_tensor(HOLE).view(1, 3, 1, 1)
+    seen = {"input": _image(sample.image.where(sample.mask == 0, color))}
+    return seen if sample.truth is None else seen | {"truth": _image(sample.truth)}
+
+
+def _made(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Image.Image]:
+    made = {}
+    own = rows.filter((pl.col("group") == case.group) & (pl.col("key").cast(pl.String) == case.key))
+    for row in own.iter_rows(named=True):
+        try:
+            made[row["arm"]] = _image(to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"])))
+        except (OSError, ValueError):  # removed since
+            continue
+    return made
+
+
+def _image(tensor: Tensor) -> Image.Image:
+    """``(1, 3, H, W)`` in [0, 1], no larger than a page needs."""
+    values = (tensor[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+    image = Image.fromarray(values)
+    image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return image

@@ -1,0 +1,149 @@
+"""The statistics of a study to read: a Markdown table, plots, and one page."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from refine.io.files import write_atomic
+from refine.studies import html as page
+from refine.studies import plots
+from refine.studies.html import number
+from refine.studies.plan import machines
+from refine.studies.spec import FILE, Study, StudyRun
+from refine.studies.statistics import COSTS, compare, costs, read_rows
+
+MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+
+def write(study: Study, jobs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> None:
+    """Compare what is there and write it: rows, comparisons, Markdown, plots, page.
+
+    Args:
+        study: Whose jobs they are.
+        jobs: All of them, run or not.
+        problems: Why a job is not complete, by its name.
+        output: Folder for it all.
+        page_mib: Upper limit of the page.
+    """
+    rows = read_rows(study, jobs)
+    compared, cost = (compare(study, rows), costs(study, rows)) if len(rows) else (pl.DataFrame(), pl.DataFrame())
+    rows.write_parquet(output / ROWS)
+    compared.write_csv(output / COMPARISONS)
+    drawn = plots.draw(study, compared, cost, jobs) if len(compared) else {}
+    for name, svg in drawn.items():
+        _save(output / name, svg)
+    notes = _notes(compared, problems, machines(jobs))
+    _save(output / MARKDOWN, markdown(study, compared, cost, notes))
+    _save(output / PAGE, page.make(study, compared, cost, rows, jobs, drawn, notes, page_mib))
+
+
+def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:
+    """What has to be known before reading a number."""
+    notes = [_about(compared, machines)] if len(compared) else ["No arm has both results and scores yet."]
+    if problems:
+        notes.append("\n- ".join(["Incomplete:", *(f"{name}: {said}" for name, said in problems.items())]))
+    return notes
+
+
+def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Sequence[str]) -> str:
+    """The tables, the first score's first; one per group and score.
+
+    Args:
+        study: Whose they are.
+        compared: Of :func:`refine.studies.statistics.compare`.
+        cost: Of :func:`refine.studies.statistics.costs`.
+        notes: Paragraphs above.
+    """
+    parts = list(notes)
+    for group in study.groups if len(compared) else ():
+        for index, score in enumerate(study.scores):
+            chosen = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
+            if len(chosen):
+                title = f"### {group + ': ' if group else ''}{score}"
+                table = _table(study, chosen, cost.filter(pl.col("group") == group), with_cost=index == 0)
+                parts.append(f"{title}\n{table}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
+    counts = sorted(set(compared["n"]))
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"{n} images per comparison, {' and '.join(machines) or 'machine unknown'}. Differences are paired, with 95 % "
+        "bootstrap intervals over images, of each comparison by itself; wins are the share of images on which the arm "
+        "is better; bold: the interval excludes 0. Seconds are the median of an image's refinement, without reading "
+        "and writing; guided is the mean share of the hole that is compared with the coarser level, at the last level."
+    )
+
+
+def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: bool) -> str:
+    """One score of one group: arms below each other, references side by side."""
+    head = ["arm", "mean"]
+    for reference in study.references:
+        head += [f"- {reference} [95 %]", "wins"]
+    head += [*COSTS.values()] if with_cost else []
+    lines = []
+    for arm in study.arms:
+        found = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
+        if not found:
+            continue
+        cells = [arm, number(next(iter(found.values()))["mean"])]
+        for reference in study.references:
+            cells += _cells(found.get(reference))
+        spent = next(cost.filter(pl.col("arm") == arm).iter_rows(named=True), {})
+        cells += [number(spent.get(key)) for key in COSTS] if with_cost else []
+        lines.append(cells)
+    ruled = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruled, *lines])
+
+
+def _cells(row: dict[str, float] | None) -> list[str]:
+    if row is None:  # the reference itself
+        return ["", ""]
+    if not row["n"]:
+        return ["no pair", ""]
+    text = f"{row['difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
+    return [f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text, f"{100 * row['wins']:.0f} %"]
+
+
+def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
+    """Put table and plots into the study's own folder, for its README.
+
+    Args:
+        folder: Of the study, with a README.md that holds the two marks of the results; or another of its YAML files,
+            whose name stands in its first mark and before the names of its plots.
+        output: Of :func:`write`.
+        command: What was run; of paths only the last part is shown, and what asks for the report alone is left out.
+
+    Raises:
+        ValueError: If the README lacks the marks.
+    """
+    variant = folder.stem if folder.is_file() and folder.name != FILE else ""
+    mark, prefix = (f"<!-- results: {variant} -->", f"{variant}_") if variant else (BEGIN, "")
+    folder = folder.parent if folder.is_file() else folder
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    before, begin, rest = text.partition(mark)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{readme}: no place for the results; put a line {mark} and a line {END} into it.")
+    images = ""
+    for svg in sorted(output.glob("*.svg")):
+        _save(folder / f"{prefix}{svg.name}", svg.read_text(encoding="utf-8"))
+        images += f"\n![{svg.stem}]({prefix}{svg.name})\n"
+    made = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
+    shown = " ".join(shlex.quote(_short(word)) for word in made)
+    results = (output / MARKDOWN).read_text(encoding="utf-8")
+    _save(readme, f"{before}{mark}\n`refine study {shown}`\n\n{results}{images}\n{END}{after}")
+
+
+def _short(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{key}={Path(value).name}" if equals and Path(value).is_absolute() else word
+
+
+def _save(file: Path, text: str) -> None:
+    write_atomic(file, text.encode(errors="surrogateescape"), file.parent)

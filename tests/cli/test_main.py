@@ -1,0 +1,64 @@
+"""The entry point: usage, help, version, and what is no command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from generated import refine
+
+import refine as package
+from refine.config import CONFIGS
+
+
+def test_no_arguments_show_the_usage():
+    outcome = refine()
+    assert outcome.status == 2 and outcome.out.startswith("usage: refine <command>") and outcome.err == ""
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "help"])
+def test_help(flag):
+    outcome = refine(flag)
+    assert outcome.status == 0
+    assert "  predict   Fill the holes of one image or of a folder." in outcome.out
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_command_shows_settings_and_choices(flag):
+    outcome = refine("predict", "input=x", flag)
+    assert outcome.status == 0 and outcome.err == ""
+    for setting in ("input:", "output:", "mask_threshold: 0.5", "format: png", "overwrite: false", "device: auto"):
+        assert f"\n{setting}" in outcome.out
+    for group in ("backbone", "preset", "objective", "pyramid", "refiner"):
+        (line,) = [line for line in outcome.out.splitlines() if line.startswith(f"  {group}= ")]
+        assert set(line.split()[1:]) == {file.stem for file in (CONFIGS / group).glob("*.yaml")}
+    assert "???" not in outcome.out
+
+
+@pytest.mark.parametrize("command", [[str(Path(sys.executable).with_name("refine"))], [sys.executable, "-m", "refine"]])
+def test_version(command):
+    ended = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"refine {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["prdict", "input=a.png", "--verbose", "", "os.path", "../x"])
+def test_unknown_commands(command):
+    outcome = refine(command, "input=x")
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"refine: error: there is no command '{command}'; there are: ")
+    assert "predict" in outcome.err
+
+
+def test_what_needs_no_network_does_not_wait_for_torch():
+    code = "import sys, refine.__main__ as m; m.main(['--version']); sys.exit('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, f"refine {package.__version__}\n")
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch):
+    def fail(overrides):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("refine.cli.predict.run", fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        refine("predict")

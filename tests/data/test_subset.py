@@ -1,0 +1,187 @@
+"""Drawn masks, truths and evaluation sets, through the commands that use them."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from generated import hole, pair, photo, refine, save
+from PIL import Image
+
+from refine.data.masks import MaskGenerator, content_hash
+from refine.data.pairs import ImageMaskPair
+from refine.data.subset import draw, square
+from refine.io.picture import Picture
+from refine.metrics import sets as distances
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for number, (width, height) in enumerate([(48, 40), (60, 44), (40, 70)]):
+        save(tmp_path / "photos" / f"im{number}.png", photo(width, height, seed=number))
+    return tmp_path / "photos"
+
+
+def rows(output: Path) -> list[dict]:
+    lines = (output / ".refine" / "rows-0.jsonl").read_text().split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
+def summary(output: Path) -> dict:
+    return json.loads((output / ".refine" / "summary.json").read_text())
+
+
+def test_a_folder_of_photos_becomes_an_evaluation_set(tmp_path, photos, tiny):
+    outcome = refine("predict", f"data={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny)
+    assert outcome.status == 0 and "refinement helped?" in outcome.err, outcome.err
+    for row in rows(tmp_path / "out"):
+        mask = MaskGenerator("thick")(row["key"], (row["height"], row["width"]))
+        result, original = (np.asarray(Image.open(f / row["output"])) for f in (tmp_path / "out", photos))
+        assert np.array_equal(result[~mask], original[~mask]) and row["hole"] == pytest.approx(mask.mean(), abs=1e-5)
+        error = (result[mask].astype(float) - original[mask]) / 255
+        assert row["psnr_hole_torchmetrics"] == pytest.approx(-10 * np.log10((error**2).mean()), abs=1e-3)
+        assert row["verdict"] in ("better", "worse", "unsure") and row["peak_memory_mib"] > 50
+        assert len(row["losses"]) == row["levels"] - 1 and all(len(level) == 3 for level in row["losses"])
+    masks = refine("masks", f"input={photos}", f"output={tmp_path / 'masks'}", "kind=thick")
+    assert masks.status == 0 and summary(tmp_path / "out")["masks_hash"] in masks.out
+    header = (tmp_path / "out" / ".refine" / "rows.csv").read_text().splitlines()[0].split(",")
+    assert "upscaled.ssim_hole_refine" in header and "losses" not in header
+
+
+def test_written_masks_are_the_drawn_ones(tmp_path, photos, tiny):
+    assert refine("masks", f"input={photos}", f"output={tmp_path / 'm'}", "kind=medium", "seed=3").status == 0
+    for key, size in (("im0", (40, 48)), ("im2", (70, 40))):
+        mask = cv2.imread(str(tmp_path / "m" / f"{key}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(mask > 0, MaskGenerator("medium", 3)(key, size)) and set(np.unique(mask)) == {0, 255}
+    said = json.loads((tmp_path / "m" / "suite.json").read_text())
+    pairs = [
+        (f"im{i}", MaskGenerator("medium", 3)(f"im{i}", size)) for i, size in enumerate([(40, 48), (44, 60), (70, 40)])
+    ]
+    assert said["hash"] == content_hash(pairs) and said["n"] == 3
+    drawn = ["masks=medium", "mask_seed=3"]
+    for name, masks in (("drawn", drawn), ("read", [f"masks={tmp_path / 'm'}", "truth=input"])):
+        assert refine("predict", f"input={photos}", f"output={tmp_path / name}", *masks, *tiny).status == 0
+    assert (tmp_path / "drawn" / "im1.png").read_bytes() == (tmp_path / "read" / "im1.png").read_bytes()
+    scores = [{row["key"]: row["ssim_hole_refine"] for row in rows(tmp_path / name)} for name in ("drawn", "read")]
+    assert scores[0] == scores[1]
+
+
+def test_mask_files_beside_photos_are_no_photos(tmp_path, tiny):
+    pair(tmp_path / "in", "a", width=64, height=64)
+    assert refine("predict", f"input={tmp_path / 'in'}", "masks=thin", f"output={tmp_path / 'o'}", *tiny).status == 0
+    assert [row["key"] for row in rows(tmp_path / "o")] == ["a"]
+
+
+def test_truths_of_their_own(tmp_path, tiny):
+    pair(tmp_path / "in", "a")
+    pair(tmp_path / "in", "sub/b", seed=1)
+    pair(tmp_path / "in", "c", seed=2)
+    save(tmp_path / "truth" / "a.jpg", photo(seed=5))
+    save(tmp_path / "truth" / "sub" / "b.png", photo(seed=6))
+    out = tmp_path / "out"
+    outcome = refine("predict", f"input={tmp_path / 'in'}", f"truth={tmp_path / 'truth'}", f"output={out}", *tiny)
+    assert outcome.status == 1 and "failed: c" in outcome.err and "truth" in outcome.err
+    scores = {row["key"]: row["l1_hole_refine"] for row in rows(out)}
+    result, hidden = np.asarray(Image.open(out / "sub" / "b.png"))[hole()], photo(seed=6)[hole()]
+    assert set(scores) == {"a", "sub/b"}
+    assert scores["sub/b"] == pytest.approx(np.abs(result - hidden.astype(float)).mean() / 255, abs=1e-5)
+
+
+def test_without_truth_nothing_is_scored_against_it(tmp_path, tiny):
+    pair(tmp_path / "in", "a")
+    for name, evaluate in (("auto", "null"), ("true", "true"), ("false", "false")):
+        arguments = [f"input={tmp_path / 'in'}", f"output={tmp_path / name}", f"evaluate={evaluate}"]
+        assert refine("predict", *arguments, *tiny).status == 0
+    auto, asked, none = (set(rows(tmp_path / name)[0]) for name in ("auto", "true", "false"))
+    assert auto - none == {"known_l1_refine", "guide_l1_hole_refine"}
+    assert asked - auto == {"plain.guide_l1_hole_refine", "upscaled.guide_l1_hole_refine"}
+    assert "psnr_hole_torchmetrics" not in asked
+
+
+def test_a_score_that_fails_costs_no_result(tmp_path, photos, tiny, monkeypatch):
+    monkeypatch.setattr("refine.metrics.evaluator.scores", lambda *_: 1 / 0)
+    outcome = refine("predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny)
+    assert outcome.status == 0 and "im0: cannot be scored (ZeroDivisionError" in outcome.err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_resized_to_a_square(tmp_path, photos, tiny):
+    save(photos / "small.png", photo(30, 50))
+    arguments = ["masks=thick", "data.side=40", f"output={tmp_path / 'out'}"]
+    outcome = refine("predict", f"input={photos}", *arguments, *tiny)
+    assert outcome.status == 1 and "small" in outcome.err and "30x50, smaller than data.side=40" in outcome.err
+    assert {(row["height"], row["width"]) for row in rows(tmp_path / "out")} == {(40, 40)}
+    again = refine("predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny)
+    assert again.status == 2 and "side" in again.err
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_square_keeps_kind_and_middle(dtype, channels):
+    values = np.zeros((20, 60, channels), dtype)
+    values[:, 20:40] = np.iinfo(dtype).max
+    alpha = values[..., 3] if channels == 4 else None
+    made = square(Picture(values[..., :3], alpha), 10)
+    assert made.pixels.dtype == dtype and made.size == (10, 10)
+    assert (made.pixels == np.iinfo(dtype).max).all() and (alpha is None) == (made.alpha is None)
+
+
+def test_drawing_is_by_key_and_stable():
+    jobs = [ImageMaskPair(f"im{i}", Path(f"{i}.png"), MaskGenerator("thin")) for i in range(50)]
+    drawn = draw(jobs, 10, 0)
+    assert drawn == [job for job in jobs if job in drawn] and len(drawn) == 10
+    assert {job.key for job in draw(jobs[::-1], 10, 0)} == {job.key for job in drawn}
+    assert draw(jobs, 10, 1) != drawn and draw(jobs, None, 0) == jobs
+    with pytest.raises(ValueError, match=r"data.limit=51: got 50 images"):
+        draw(jobs, 51, 0)
+
+
+def test_the_papers_protocol_from_a_users_copy(tmp_path, tiny):
+    folder = tmp_path / "unsplash"
+    for number in range(5):
+        save(folder / f"id{number}.jpg", photo(60, 50, seed=number))
+    (folder / "photos.tsv000").write_text("photo_id\tphoto_url\n" + "".join(f"id{i}\thttp\n" for i in range(4)))
+    small = ["data.side=40", "data.limit=3", "masks=thick"]
+    outcome = refine("predict", "data=unsplash_lite", f"input={folder}", *small, f"output={tmp_path / 'o'}", *tiny)
+    assert outcome.status == 0, outcome.err
+    assert len(rows(tmp_path / "o")) == 3 and "id4" not in {row["key"] for row in rows(tmp_path / "o")}
+    (folder / "photos.tsv000").write_text("id\n1\n")
+    wrong = refine("predict", "data=unsplash_lite", f"input={folder}", *small, f"output={tmp_path / 'p'}", *tiny)
+    assert wrong.status == 2 and "expected a column photo_id" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mask_dilate=3", "mask_invert and mask_dilate are for files"),
+        ("metrics=[speed]", "expected some of lpips, fid, kid"),
+        ("evaluate=maybe", "expected true or false"),
+        ("data=nowhere", "nowhere"),
+        ("mask_area=2", "mask"),
+    ],
+)
+def test_requests_without_sense(tmp_path, photos, tiny, override, message):
+    outcome = refine("predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny, override)
+    assert outcome.status == 2 and message in outcome.err and not (tmp_path / "out").exists()
+
+
+def test_scores_of_sets(tmp_path, photos, tiny, monkeypatch):
+    """With a small network in Inception's place, whose weights are not here."""
+    fid = distances.fid
+    features = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    features.num_features = 12
+    monkeypatch.setattr("refine.metrics.sets.fid", lambda weights: fid(features))
+    run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", "metrics=[fid]", *tiny]
+    assert refine(*run).status == 0
+    said = summary(tmp_path / "out")["sets"]["fid"]
+    assert said["n"] == 3 and said["value"] >= 0 and "torchmetrics" in said["implementation"] and said["resize"]
+
+
+def test_metrics_that_are_not_installed_cost_no_result(tmp_path, photos, tiny, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", "metrics=[fid]", *tiny]
+    outcome = refine(*run)
+    assert outcome.status == 0 and "torch_fidelity" in outcome.err
+    assert "torch_fidelity" in summary(tmp_path / "out")["sets"]["error"]

@@ -1,0 +1,170 @@
+"""A study's page, opened in a browser: it works alone, on a desk and on a phone."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from generated import save
+from PIL import Image
+
+from refine.studies.gallery import best_arm, choose
+from refine.studies.report import write
+from refine.studies.spec import StudyRun, read_study
+from refine.studies.statistics import compare, read_rows
+
+sync_api = pytest.importorskip("playwright.sync_api")
+KEYS = [f"photo{number}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A study of arms with known scores and pictures of one color each; gives study, jobs and output."""
+    output = tmp_path_factory.mktemp("study")
+    (output / "study.yaml").write_text(
+        "{question: 'Does <b>this</b> help?', scores: [psnr_hole_torchmetrics],"
+        " arms: {good: [refiner.steps=1], bad: [refiner.steps=2]}}"
+    )
+    study = read_study(output)
+    jobs = []
+    for index, arm in enumerate(study.arms):
+        folder = output / arm
+        rows = []
+        for number, key in enumerate(KEYS):
+            save(folder / f"{key}.png", np.full((60, 80, 3), 60 * index, np.uint8))
+            gain = {"off": 0, "upscaled": -1, "good": number - 2, "bad": -number}[arm]
+            rows.append({"key": key, "output": f"{key}.png", "inputs": key, "psnr_hole_torchmetrics": 20 + gain})
+        (folder / ".refine").mkdir()
+        frame = pl.DataFrame(rows).with_columns(seconds=pl.lit(float(index)), peak_memory_mib=pl.lit(100))
+        frame.write_csv(folder / ".refine" / "rows.csv")
+        jobs.append(StudyRun("", arm, folder, ()))
+    write(study, jobs, {"later": "not run & so on"}, output, page_mib=12)
+    return study, jobs, output
+
+
+def test_best_median_and_worst_cases(report):
+    study, jobs, _ = report
+    rows = read_rows(study, jobs)
+    assert best_arm(study, compare(study, rows), "") == "good"
+    cases = choose(study, rows, "", "good")
+    assert [(case.kind, case.key) for case in cases] == [
+        ("best", "photo11"), ("best", "photo10"), ("best", "photo9"),
+        ("median", "photo7"), ("median", "photo6"), ("median", "photo5"),
+        ("worst", "photo0"), ("worst", "photo1"), ("worst", "photo2"),
+    ]  # fmt: skip
+    assert cases[0].difference == 9
+
+
+def test_the_page_stays_below_its_limit(report, tmp_path):
+    study, jobs, _ = report
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    for job in jobs:
+        shutil.copytree(job.folder, tmp_path / job.arm)
+        for key in KEYS:
+            Image.fromarray(noise).save(tmp_path / job.arm / f"{key}.png")
+    write(study, [StudyRun("", job.arm, tmp_path / job.arm, ()) for job in jobs], {}, tmp_path, page_mib=2)
+    assert 0.5 * 2**20 < (tmp_path / "report.html").stat().st_size <= 2 * 2**20
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        try:
+            opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        except sync_api.Error:
+            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])
+def page(request, browser, report):
+    """The page; whatever it says or asks for is an error."""
+    width, height = request.param
+    opened = browser.new_page(viewport={"width": width, "height": height}, has_touch=width < 500)
+    said, asked = [], []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda sent: asked.append(sent.url))
+    address = (report[2] / "report.html").as_uri()
+    opened.goto(address)
+    yield opened
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    opened.close()
+
+
+def test_it_fits_the_screen_and_shows_all(page):
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    assert page.locator("h1").inner_text() == "Does <b>this</b> help?"
+    assert "later: not run & so on" in page.locator(".bad").inner_text()
+    assert page.locator("figure[data-case]").count() == 9
+    pictures = "[...document.querySelectorAll('figure img, img.plot')]"
+    page.wait_for_function(f"{pictures}.every(picture => picture.complete)")
+    assert page.evaluate(f"{pictures}.every(picture => picture.naturalWidth > 0)")
+
+
+def test_the_table_sorts(page):
+    def arms():
+        return page.locator("tbody tr td:first-child").all_inner_texts()
+
+    assert arms() == ["off", "upscaled", "good", "bad"]
+    mean = page.locator("th button", has_text="mean")
+    mean.click()
+    assert arms() == ["good", "off", "upscaled", "bad"]
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("mean")
+    mean.click()
+    assert arms() == ["bad", "upscaled", "off", "good"]
+    page.locator("th button", has_text="− off").click()
+    assert arms()[-1] == "off"  # it has no difference to itself
+
+
+def test_the_divider_moves(page):
+    figure = page.locator("figure[data-case]").first
+    stage, after = figure.locator(".stage"), figure.locator(".stage img").nth(1)
+    figure.scroll_into_view_if_needed()
+
+    def cut():
+        return after.evaluate("picture => getComputedStyle(picture).clipPath")
+
+    assert cut() == "inset(0px 0px 0px 50%)"
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+    page.mouse.up()
+    assert cut() == "inset(0px 0px 0px 25%)"
+    figure.locator("input").fill("80")  # as keys do
+    assert cut() == "inset(0px 0px 0px 80%)"
+
+
+def test_any_two_arms_can_be_compared(page):
+    figure = page.locator("figure[data-case]").first
+    assert figure.locator(".scores").inner_text() == "off 20 | good 29"
+    page.locator("select[data-side=left]").select_option("bad")
+    assert figure.locator(".scores").inner_text() == "bad 9 | good 29"
+    color = """picture => { const canvas = document.createElement("canvas").getContext("2d");
+        canvas.drawImage(picture, 0, 0); return canvas.getImageData(9, 9, 1, 1).data[0]; }"""
+    page.wait_for_timeout(100)
+    assert abs(figure.locator("img").first.evaluate(color) - 180) <= 2
+    assert abs(figure.locator("img").nth(1).evaluate(color) - 120) <= 2
+
+
+def test_a_case_can_be_looked_at_closely(page):
+    page.locator("figure[data-case] button").first.click()
+    dialog = page.locator("dialog")
+    assert dialog.is_visible() and "photo11: off 20 | good 29" in dialog.inner_text()
+    moved = dialog.locator(".moved")
+    page.locator("[data-zoom='1.5']").click()
+    assert "scale(1.5)" in moved.get_attribute("style") and dialog.locator("output").inner_text() == "1.5×"
+    before = moved.get_attribute("style")
+    box = dialog.locator(".stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 30, box["y"] + box["height"] / 2 - 10)
+    page.mouse.up()
+    assert moved.get_attribute("style") != before
+    page.mouse.wheel(0, 2000)
+    assert "scale(1)" in moved.get_attribute("style")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
