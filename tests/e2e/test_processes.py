@@ -128,7 +128,7 @@ def test_without_the_first_process_all_end(folder, tiny, number, status):
 FAULT = """
 import os
 if os.environ.get("LOCAL_RANK") == "1":
-    from refine.inference.callbacks import ResultWriter
+    from refine.inference.callbacks.writer import ResultWriter
     def fail(*_):
         raise MemoryError("a fault of ours")
     ResultWriter.on_predict_batch_end = fail
