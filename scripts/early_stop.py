@@ -44,7 +44,7 @@ def _stopped(seen: Seen, tolerance: float, keep: str) -> tuple[Tensor, int, floa
         if not iterates.add(loss, prediction) or iterates.settled(tolerance):
             break
     updates = len(iterates.losses) - 1
-    return iterates.chosen(lambda: seen[0][1])[0], updates, seen[updates][2]
+    return iterates.result(lambda: seen[0][1])[0], updates, seen[updates][2]
 
 
 def _rows(options: dict[str, Any], tolerances: list[str]) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,7 @@ class FrontRear(nn.Module, ABC):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """Modules of the rear, none within another, of which ``refiner.checkpoint`` keeps the inputs alone.
+        """Modules of the rear, none within another, of which ``refiner.gradient_checkpointing`` keeps the inputs alone.
 
         Worth naming where what a block keeps for its gradient outweighs its inputs, as in attention or group norm
         under the rules of :mod:`refine.autograd.selective`; a block must not overwrite its input. None: the rear as a

@@ -477,7 +477,12 @@ def test_the_refiner_gives_the_same_image(backbone):
     mask[..., 20:50, 20:50] = 1
     arms = [
         Refiner(backbone, Pyramid(32), MultiscaleL1(3), steps=3, **how)(image, mask)
-        for how in ({}, {"frozen": False}, {"checkpoint": True}, {"checkpoint": True, "frozen": False})
+        for how in (
+            {},
+            {"frozen": False},
+            {"gradient_checkpointing": True},
+            {"gradient_checkpointing": True, "frozen": False},
+        )
     ]
     assert arms[0].levels[-1].updates.item() == 3
     assert all(torch.equal(arm.image, arms[0].image) for arm in arms[1:])
