@@ -1,12 +1,14 @@
 """What ``scripts/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
 
 import copy
+import ctypes
 import functools
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from refine.backbones.lama.adapter import LaMa
 from refine.backbones.lama.fold import fold as fold_norms
 from refine.backbones.replay.tree import named_tensors
 from refine.backbones.sequential import SequentialBackbone
-from refine.cli import heap
 from refine.config import compose
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import make_level
@@ -175,11 +176,18 @@ class Rear(Subject):
     def _allocated(self) -> float:
         if self._device.type == "cuda":
             return torch.cuda.memory_allocated() / MIB
-        heap.trim()
-        try:
-            return heap.resident() / MIB
-        except OSError:  # told by Linux alone
-            return math.nan
+        return resident_memory()
+
+
+def resident_memory() -> float:
+    """MiB that belong to this process alone, after glibc has given back what lies free; NaN outside Linux."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        _, pages, shared, *_ = map(int, Path("/proc/self/statm").read_bytes().split())
+    except OSError:
+        return math.nan
+    return (pages - shared) * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 SUBJECTS: dict[str, type[Any]] = {"rear": Rear, "refinement": Refinement}

@@ -22,7 +22,7 @@ def test_fills_as_opencv_does(method, flag):
 
 
 def test_refuses_to_be_refined():
-    with pytest.raises(ValueError, match=r"backbone 'cv2_telea' .*preset=off"):
+    with pytest.raises(ValueError, match=r"backbone 'cv2_telea' .*preset=plain"):
         load("backbone=cv2_telea")
     with pytest.raises(ValueError, match="no layer 'local'; it exposes: none"):
         load("backbone=cv2_telea", "preset=off", "refiner.optimize=[local]")
