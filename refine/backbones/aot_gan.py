@@ -139,6 +139,7 @@ class AOTGAN(SequentialBackbone):
         files = "the official state dict, .pt"
         self.sizes, self.network = sized_network(weights, read, Generator, sizes or AOTGANConfig(), seed, name, files)
         self.weights_hash = hash_state(self.network.state_dict())
+        self.tanh = nn.Tanh()
         self.channels_last = channels_last
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.layers = self._layers("features")
@@ -156,7 +157,7 @@ class AOTGAN(SequentialBackbone):
     def sequence(self) -> nn.Sequential:
         """See :class:`SequentialBackbone`."""
         network = self.network
-        return nn.Sequential(*network.encoder, *network.middle, *network.decoder, nn.Tanh())
+        return nn.Sequential(*network.encoder, *network.middle, *network.decoder, self.tanh)
 
     def enter(self, level: Level) -> Tensor:
         """See :class:`SequentialBackbone`."""
