@@ -122,6 +122,7 @@ class AOTGAN(SequentialBackbone):
     """
 
     first_block = 7  # modules of the encoder
+    output_settings = SequentialBackbone.output_settings
 
     def __init__(
         self,

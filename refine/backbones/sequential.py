@@ -33,6 +33,7 @@ class SequentialBackbone(FrontRear):
     first_block: int
     sizes: Any
     channels_last: bool = False
+    output_settings: tuple[str, ...] = ("cuts", "sizes", "channels_last")
     _stages: tuple[Any, tuple[nn.Sequential, ...]] | None = None  # and the modules and ends they were made of
 
     @property
