@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from refine.config import ConfigError, check_positive, plain, require_bool
 from refine.core.refiner import Refiner
 from refine.data.dataset import MaskOptions, PairDataset
-from refine.data.discovery import find_pairs, same
+from refine.data.discovery import find_pairs
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import draw, listed
 from refine.factory import make_refiner, mask_generator, mask_options
@@ -40,6 +40,7 @@ from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
 from refine.inference.summary import summarize, told
 from refine.io.decode import FORMATS
+from refine.io.files import same_path
 from refine.io.picture import SUFFIXES, read_picture, to_tensor
 from refine.metrics.evaluator import Evaluator
 from refine.metrics.sets import PAIRWISE, SETWISE, learned_scores, set_scores
@@ -183,7 +184,7 @@ def _output_folder(config: DictConfig) -> Path:
     folders = [source] if source.is_dir() else []  # beside a single image its result may lie, unless it replaces one
     if config.masks is not None:
         folders.append(Path(config.masks))
-    if any(same(output, folder) for folder in folders):
+    if any(same_path(output, folder) for folder in folders):
         raise ConfigError(f"output={output} is the folder of the inputs, which would be overwritten; give another.")
     return output
 
@@ -269,7 +270,7 @@ def _set_scores(jobs: Sequence[ImageMaskPair], records: RunFolder, config: DictC
     dataset = _dataset([job for job in jobs if job.truth is not None], config)
 
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for index, job in enumerate(dataset.jobs):
+        for index, job in enumerate(dataset.pairs):
             sample = dataset[index]
             if not isinstance(sample, Failure) and sample.truth is not None:
                 yield to_tensor(read_picture(records.output / f"{job.key}.{config.format}")), sample.truth

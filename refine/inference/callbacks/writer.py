@@ -70,10 +70,10 @@ class ResultWriter(Callback):
 
         evaluation = self._evaluated(refinement, sample, lambda image: to_tensor(filled(image)))
         row = describe(refinement, sample) | cost | dict(evaluation.row)
-        if isinstance(source.job.mask, MaskGenerator):
+        if isinstance(source.pair.mask, MaskGenerator):
             row["mask_hash"] = mask_hash(sample.key, hole)
         data = encode(filled(refinement.image), self.format)
-        self.records.finish(f"{source.job.key}.{self.format}", source.inputs, data, row)
+        self.records.finish(f"{source.pair.key}.{self.format}", source.inputs, data, row)
         if self.keep is not None:
             self.keep(sample, refinement, evaluation)
 
@@ -93,7 +93,7 @@ def describe(refinement: Refinement, sample: Sample) -> dict[str, Any]:
         refinement: Of one image.
         sample: That image.
     """
-    job: ImageMaskPair = sample.source.job
+    job: ImageMaskPair = sample.source.pair
     height, width = sample.image.shape[-2:]
     refined = refinement.levels[1:]
     return {
