@@ -29,16 +29,16 @@ def pairs_in_folder(root: Path, mask: str | None, masks: str | None, output: Pat
     beside = mask is None and folder is None
     pairs: list[ImageMaskPair] = []
     failures: list[Failure] = []
-    for place, files in _walk(root, [output, *([folder] if folder else [])], failures):
+    for place, files in list(_walk(root, [output, *([folder] if folder else [])], failures)):
         relative = PurePosixPath(place.relative_to(root))
         images = [file for file in files if mask is None or not same_path(file, Path(mask))]
         candidates = image_files(folder / relative) if folder else images
         for image in images:
             if beside and _MASK_NAME.fullmatch(image.stem):
                 continue
-            own = masks_of(image, candidates, beside) if mask is None else [Path(mask).expanduser()]
-            pairs += pairs_of(image, own, relative)
-            if not own:
+            partners = masks_of(image, candidates, beside) if mask is None else [Path(mask).expanduser()]
+            pairs += pairs_of(image, partners, relative)
+            if not partners:
                 where = folder / relative / f"{image.stem}.png" if folder else image.with_name(f"{image.stem}_mask.png")
                 failures.append(Failure(str(image.relative_to(root)), f"has no mask; expected one such as {where}"))
         failures += _masks_without_image(images, root) if beside else []
