@@ -62,9 +62,9 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
 def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity: Gaussian window 11x11, sigma 1.5, mirrored border, per channel.
 
-    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole it is the mean of the
-    same map (torchmetrics' ``return_full_image`` in float64) over the hole's pixels. The windows reach up to 5 px into
-    the known surroundings, so seams count.
+    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole it is the mean of
+    the same map (torchmetrics' ``return_full_image`` in float64) over the hole's pixels. The windows reach up to 5 px
+    into the known surroundings, so seams count.
 
     Returns:
         ``(B,)``, at most 1, higher is better; NaN for a side below 6 px.
