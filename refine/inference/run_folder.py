@@ -15,9 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from refine.data.pairs import Failure
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, write_atomic
 
+TABLE, JOB = "rows.csv", "job.json"
+IDENTITY = ("output", "configuration", "inputs", "sha256")  # columns that name a result
 Rows = dict[tuple[str, str], list[dict[str, Any]]]
 
 
@@ -142,7 +146,7 @@ class RunFolder:
 
     def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``rows.csv`` and ``failures.csv``; let other runs in."""
-        self.write("rows.csv", _csv(rows))
+        self.write(TABLE, _csv(rows))
         failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
         self.write("failures.csv", _csv(failures, ["key", "reason"]))
         if self._lock:
@@ -207,3 +211,62 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(settings, dict):
         return {prefix: settings}
     return {k: v for key, value in settings.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}
+
+
+# --- for readers of other commands: nobody else knows the files ---
+
+
+def read_finished_rows(output: Path) -> list[dict[str, Any]]:
+    """The rows of the last run that ended, with all that the table leaves out, such as ``losses``.
+
+    Args:
+        output: Folder of the results.
+
+    Returns:
+        A row per result, with numbers, texts and lists; empty if no run ended there.
+    """
+    file = output / RUN_FOLDER / TABLE
+    if not file.is_file():
+        return []
+    known = {tuple(row[name] for name in IDENTITY): row for rows in _read_rows(file.parent).values() for row in rows}
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        return [known.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
+
+
+def read_config(output: Path) -> DictConfig:
+    """The configuration of the last run.
+
+    Args:
+        output: Folder of the results.
+
+    Raises:
+        OSError: If there is none.
+    """
+    config = OmegaConf.load(output / RUN_FOLDER / "config.yaml")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def read_job(output: Path) -> dict[str, Any]:
+    """How the study's run ended that wrote this folder; empty if none did.
+
+    Args:
+        output: Folder of the results.
+    """
+    try:
+        content = json.loads((output / RUN_FOLDER / JOB).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_job(output: Path, content: Mapping[str, Any]) -> None:
+    """Note how a study's run ended, beside its results.
+
+    Args:
+        output: Folder of the results.
+        content: Plain values.
+    """
+    folder = output / RUN_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / JOB, json.dumps(content).encode(), folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from refine.data.dataset import MaskOptions, PairDataset
 from refine.data.discovery import find_pairs
 from refine.factory import mask_generator, mask_options
 from refine.inference.panels import HOLE
-from refine.io.files import RUN_FOLDER
+from refine.inference.run_folder import read_config
 from refine.io.picture import read_picture, to_tensor
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
@@ -125,8 +124,7 @@ def pictures(rows: pl.DataFrame, jobs: Sequence[StudyRun], cases: Sequence[Case]
 def _inputs(job: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
     """Images as a job read them."""
     try:
-        config = OmegaConf.load(job.folder / RUN_FOLDER / "config.yaml")
-        assert isinstance(config, DictConfig)
+        config = read_config(job.folder)
         suite = mask_generator(config)
         truth = config.truth or ("input" if suite else None)
         found, _ = find_pairs(config.input, config.mask, suite or config.masks, config.output, truth)

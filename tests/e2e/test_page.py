@@ -3,8 +3,8 @@
 import shutil
 
 import numpy as np
-import polars as pl
 import pytest
+from finished import write_rows
 from generated import save
 from PIL import Image
 
@@ -34,9 +34,7 @@ def report(tmp_path_factory):
             save(folder / f"{key}.png", np.full((60, 80, 3), 60 * index, np.uint8))
             gain = {"off": 0, "upscaled": -1, "good": number - 2, "bad": -number}[arm]
             rows.append({"key": key, "output": f"{key}.png", "inputs": key, "psnr_hole_torchmetrics": 20 + gain})
-        (folder / ".refine").mkdir()
-        frame = pl.DataFrame(rows).with_columns(seconds=pl.lit(float(index)), peak_memory_mib=pl.lit(100))
-        frame.write_csv(folder / ".refine" / "rows.csv")
+        write_rows(folder, [{**row, "seconds": float(index), "peak_memory_mib": 100} for row in rows])
         jobs.append(StudyRun("", arm, folder, ()))
     write(study, jobs, {"later": "not run & so on"}, output, page_mib=12)
     return study, jobs, output
