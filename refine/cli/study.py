@@ -77,7 +77,7 @@ def _check(config: DictConfig) -> Study:
     for key, example in (("study", "experiments/which_layers"), ("output", "output=runs/which_layers")):
         if OmegaConf.is_missing(config, key) or config[key] is None:
             raise ConfigError(f"study needs {key}=, for example {example}.")
-    for package in ("polars", "scipy", "matplotlib"):
+    for package in ("polars", "scipy", "matplotlib", "jinja2"):
         if find_spec(package) is None:
             raise ConfigError(
                 f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'."
