@@ -32,7 +32,7 @@ class Case:
         kind: One of :data:`KINDS`.
         group: Of the study.
         key: Of the image.
-        difference: Of the first score, arm minus ``off``.
+        difference: Of the first score, arm minus ``plain``.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Case:
 
 
 def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
-    """The arm that gains most over ``off`` by the first score; None if none was compared with it.
+    """The arm that gains most over ``plain`` by the first score; None if none was compared with it.
 
     Args:
         study: Whose arms they are.
@@ -52,7 +52,7 @@ def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
     rows = compared.filter(
         (pl.col("group") == group)
         & (pl.col("score") == study.scores[0])
-        & (pl.col("reference") == "off")
+        & (pl.col("reference") == "plain")
         & (pl.col("n") > 0)
         & ~pl.col("arm").is_in(list(CONTROLS))
     )
@@ -66,7 +66,7 @@ def _gain(study: Study, own: float, other: float) -> float:
 
 
 def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]:
-    """The images on which an arm gains most and least over ``off``, and those in the middle; none twice.
+    """The images on which an arm gains most and least over ``plain``, and those in the middle; none twice.
 
     Args:
         study: Its first score decides.
@@ -77,7 +77,7 @@ def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]
     Returns:
         Cases by kind. Few images are best first, then worst, and only then median.
     """
-    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "off"))
+    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "plain"))
     gains = {key: _gain(study, mine[key], plain[key]) for key in mine.keys() & plain.keys()}
     order = sorted(gains, key=lambda key: (-gains[key], key))
     each = min(EACH, max(1, len(order) // 3))
@@ -115,7 +115,7 @@ def pictures(rows: pl.DataFrame, jobs: Sequence[StudyRun], cases: Sequence[Case]
     """
     inputs = {}
     for job in jobs:
-        if job.arm == "off":
+        if job.arm == "plain":
             inputs[job.group] = _inputs(job, [case.key for case in cases if case.group == job.group])
     folders = {(job.group, job.arm): job.folder for job in jobs}
     return [_given(inputs[case.group].get(case.key)) | _made(rows, folders, case) for case in cases]

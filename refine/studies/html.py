@@ -50,7 +50,7 @@ def make(
         "tables": list(_tables(study, compared, cost)) if len(compared) else [],
         "plots": {name: _data_url("image/svg+xml", svg.encode()) for name, svg in plots.items()},
         "names": ["input", *study.arms, "truth"],
-        "sides": {"left": "off", "right": next(filter(None, best.values()), None)},
+        "sides": {"left": "plain", "right": next(filter(None, best.values()), None)},
         "cases": list(_sections(study, best, cases)),
     }
     images = pictures(rows, runs, cases)
@@ -157,4 +157,4 @@ def _sections(study: Study, best: Mapping[str, str | None], cases: Sequence[Case
             members = [pair for pair in enumerate(cases) if (pair[1].group, pair[1].kind) == (group, kind)]
             if members:
                 title = f"{group}: {kind}" if group else kind
-                yield {"title": title, "note": f"by {study.scores[0]} of {arm} minus off", "members": members}
+                yield {"title": title, "note": f"by {study.scores[0]} of {arm} minus plain", "members": members}

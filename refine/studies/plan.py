@@ -5,10 +5,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from refine.inference.run_folder import read_finished_rows, read_job, write_job
 from refine.io.files import write_atomic
-from refine.studies.spec import StudyRun
+from refine.studies.spec import FORMER, StudyRun
 
 STUDY = ".study"  # in a study's output, for all that is no result
 PLAN = "plan.json"
@@ -50,10 +51,13 @@ def read_plan(output: Path) -> dict[str, StudyRun]:
         content = json.loads(file.read_text(errors="surrogateescape"))
     except FileNotFoundError:
         raise ValueError(f"output={output}: no study was run there; there is no {file}.") from None
-    return {
-        name: StudyRun(**{**run, "folder": Path(run["folder"]), "overrides": tuple(run["overrides"])})
-        for name, run in content.items()
-    }
+    return {name: _planned(settings) for name, settings in content.items()}
+
+
+def _planned(settings: dict[str, Any]) -> StudyRun:
+    arm = FORMER.get(settings["arm"], settings["arm"])
+    folder, overrides = Path(settings["folder"]), tuple(settings["overrides"])
+    return StudyRun(settings["group"], arm, folder, overrides, settings["fingerprint"])
 
 
 def fingerprint(overrides: Sequence[str]) -> str:

@@ -83,7 +83,9 @@ def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, runs: Sequenc
 
 def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
     lines = defaultdict(list)
-    chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("reference") == "off") & (pl.col("n") > 0))
+    chosen = compared.filter(
+        (pl.col("score") == study.scores[0]) & (pl.col("reference") == "plain") & (pl.col("n") > 0)
+    )
     for row in chosen.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
         if (x := study.place(row["arm"])) is not None:
             lines[_line(study, row)].append((x, row["difference"], row["low"], row["high"]))
@@ -96,7 +98,7 @@ def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
     positive = sorted({point[0] for points in lines.values() for point in points})
     if len(positive) > 2 and positive[0] > 0 and positive[-1] / positive[0] >= 10:
         axes.set_xscale("log")
-    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus off")
+    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus plain")
     return bool(lines)
 
 

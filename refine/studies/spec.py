@@ -10,7 +10,7 @@
     axis: refiner.steps                         # optional: the numbers to plot against; else the first of the grid
     n: 24                                       # optional: data.limit, so many images drawn by seed
 
-Two arms come by themselves, the controls ``off`` and ``upscaled``.
+Two arms come by themselves, the controls ``plain`` and ``upscaled``.
 """
 
 import hashlib
@@ -28,10 +28,11 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 FILE = "study.yaml"
 # Whatever the base says of steps or levels, a control stays what it is.
 CONTROLS: dict[str, tuple[str, ...]] = {
-    "off": ("preset=off", "pyramid=single", "pyramid.max_levels=1", "refiner=default", "refiner.steps=0"),
+    "plain": ("preset=plain", "pyramid=single", "pyramid.max_levels=1", "refiner=default", "refiner.steps=0"),
     "upscaled": ("preset=upscaled", "refiner=upscaled", "refiner.steps=0"),
 }
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
+FORMER = {"off": "plain"}  # earlier names of controls, in plans on disk
 NAME = re.compile(r"[\w.+-]+", re.ASCII)  # of an arm, which is a folder too
 
 
@@ -105,7 +106,7 @@ def read_study(folder: Path) -> Study:
     named = {name: _overrides(file, f"arms.{name}", values) for name, values in content.get("arms", {}).items()}
     grid = dict(_combinations(content.get("grid", {}), "{key}-{value}"))
     each = dict(_combinations(content.get("each", {}), "{value}")) or {"": ()}
-    _check_names(file, [*CONTROLS, *named, *grid], each)
+    _check_names(file, [*CONTROLS, *FORMER, *named, *grid], each)
     limit = [f"data.limit={content['n']}"] if content.get("n") else []
     reference = content.get("reference")
     if reference is not None and reference not in {*named, *grid}:
@@ -128,7 +129,7 @@ def make_runs(study: Study, output: Path, common: Sequence[str], controls: Path 
         study: As read.
         output: Folder of the study's results.
         common: Overrides of every job; what an arm sets itself wins.
-        controls: Folder where studies share the jobs of ``off`` and ``upscaled``; None for the study's own.
+        controls: Folder where studies share the runs of ``plain`` and ``upscaled``; None for the study's own.
     """
     jobs = []
     for group, own in study.groups.items():
@@ -210,7 +211,9 @@ def _check_names(file: Path, arms: Sequence[str], groups: Mapping[str, Any]) -> 
         if not isinstance(name, str) or not NAME.fullmatch(name) or set(name) <= {"."}:
             raise ValueError(
                 f"{file}: {name!r} is a folder's name: give a text of letters, digits and . + - _ alone, in quotes "
-                "where YAML takes it for something else, as it does with off."
+                "where YAML takes it for something else, as it does with yes and no."
             )
     if twice := sorted({name for name in arms if list(arms).count(name) > 1}):
-        raise ValueError(f"{file}: {', '.join(twice)}: there twice; off and upscaled are there by themselves.")
+        raise ValueError(
+            f"{file}: {', '.join(twice)}: there twice; plain (once off) and upscaled are there by themselves."
+        )

@@ -59,12 +59,12 @@ def guide(tmp_path_factory, common) -> Path:
 def test_your_first_ablation(guide):
     output = guide / "runs" / "my_steps"
     said = (guide / "said").read_text()
-    assert "### psnr_hole_torchmetrics\n| arm | mean | - off [95 %] | wins |" in said
-    assert all(f"\n| {arm} | " in said for arm in ("off", "upscaled", "steps-1", "steps-3", "low_lr"))
+    assert "### psnr_hole_torchmetrics\n| arm | mean | - plain [95 %] | wins |" in said
+    assert all(f"\n| {arm} | " in said for arm in ("plain", "upscaled", "steps-1", "steps-3", "low_lr"))
     assert said == (output / "report.md").read_text()
     rows = pl.read_parquet(output / "results.parquet")
     assert rows.group_by("arm", maintain_order=True).len().rows() == [
-        (arm, 7) for arm in ("off", "upscaled", "low_lr", "steps-1", "steps-3")
+        (arm, 7) for arm in ("plain", "upscaled", "low_lr", "steps-1", "steps-3")
     ]
     assert set(pl.read_csv(output / "comparisons.csv")["n"]) == {7}
     for name in ("differences.svg", "steps.svg", "cost.svg", "report.html", "steps-1/p0.png"):
@@ -136,7 +136,7 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small):
     command = [*command, f"output={tmp_path}"]
     run = [sys.executable, "-m", "refine", *command]
     with subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        wait_for(tmp_path / "off" / ".refine" / "job.json")
+        wait_for(tmp_path / "plain" / ".refine" / "job.json")
         process.send_signal(signal.SIGKILL)
         process.stderr.read()  # until the last process that holds it is gone: no orphan works on
     done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*.png")}

@@ -9,9 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import arms  # noqa: E402
 import benchmark  # noqa: E402
-import early_stop  # noqa: E402
 import explain  # noqa: E402
 import scenes  # noqa: E402
 
@@ -100,29 +98,3 @@ def test_benchmark_refuses_what_it_does_not_know(key, value):
 def test_benchmark_refuses_signs_where_they_have_no_effect(option):
     with pytest.raises(SystemExit, match="signs: give what=rear"):
         benchmark.main(["arms=control,frozen+signs", option])
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    scenes.main([f"output={folder}", "count=2", "side=256"])
-    (folder / "README.md").touch()
-    return folder
-
-
-def test_arms_are_compared_with_the_first(photos, capsys):
-    others = "refiner.frozen=false;preset=off"
-    arms.main([f"photos={photos}", "side=0", "common=refiner.steps=1", f"arms=refiner.frozen=true;{others}"])
-    first, control, off = table(capsys.readouterr().out).values()
-    assert first["updates"] == control["updates"] == "1.0" and control["saved"] == "0%"
-    assert first["d_psnr"] == "+0.0000" and float(first["max_to_control"]) == float(control["max_to_control"]) == 0
-    assert off["psnr_hole"] != first["psnr_hole"] and float(off["max_to_control"]) > 0
-
-
-def test_early_stop_reads_every_tolerance_off_one_run(photos, capsys):
-    early_stop.main([f"photos={photos}", "side=0", "common=refiner.steps=6", "tolerances=0,0.9"])
-    never, soon = table(capsys.readouterr().out).values()
-    assert never["updates"] == "6.0" and float(never["max_to_control"]) == 0
-    assert float(soon["updates"]) < 6 and float(soon["max_to_control"]) > 0
-    with pytest.raises(SystemExit, match="give a side= that leads to one"):
-        early_stop.main([f"photos={photos}", "side=600", "common=refiner.steps=1"])

@@ -23,3 +23,9 @@ def test_what_makes_a_job_incomplete(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"12")
     (changed,) = with_fingerprints(jobs)
     assert problem(changed) == "run with other settings or inputs"
+
+
+def test_a_plan_of_before_names_its_control_as_now(tmp_path):
+    write_plan(tmp_path, [StudyRun("", "off", tmp_path / "off", ())])
+    (run,) = read_plan(tmp_path).values()
+    assert (run.arm, run.folder) == ("plain", tmp_path / "off")

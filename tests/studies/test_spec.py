@@ -23,14 +23,14 @@ def test_grid_groups_and_controls(tmp_path):
         " grid: {refiner.steps: [5, 15], refiner.lr: [0.001]}, arms: {best: [preset=paper]}}",
     )
     study = read_study(folder)
-    assert list(study.arms) == ["off", "upscaled", "best", "steps-5_lr-0.001", "steps-15_lr-0.001"]
-    assert study.references == ("off", "upscaled", "best") and study.axis == "refiner.steps"
+    assert list(study.arms) == ["plain", "upscaled", "best", "steps-5_lr-0.001", "steps-15_lr-0.001"]
+    assert study.references == ("plain", "upscaled", "best") and study.axis == "refiner.steps"
     assert [study.place(arm) for arm in study.arms][2:] == [None, 5, 15]
     jobs = {job.name: job for job in make_runs(study, tmp_path / "out", ["refiner.lr=0.5", "device=cpu", "input=x"])}
-    assert len(jobs) == 10 and jobs["thin/off"].folder == tmp_path / "out" / "thin" / "off"
+    assert len(jobs) == 10 and jobs["thin/plain"].folder == tmp_path / "out" / "thin" / "plain"
     config = compose("predict", jobs["thick/steps-5_lr-0.001"].overrides)
     assert (config.refiner.steps, config.refiner.lr, config.masks, config.device) == (5, 0.001, "thick", "cpu")
-    config = compose("predict", jobs["thin/off"].overrides)
+    config = compose("predict", jobs["thin/plain"].overrides)
     assert (config.refiner.steps, config.pyramid.max_levels) == (0, 1)  # a control stays one, whatever the base says
     assert compose("predict", jobs["thin/best"].overrides).refiner.lr == 0.5
 

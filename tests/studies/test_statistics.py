@@ -24,13 +24,13 @@ def two_arms(tmp_path):
 
 def test_only_the_same_images_and_masks_are_compared(tmp_path, two_arms):
     jobs = [
-        planted(tmp_path / "off", {"x": {"psnr": 1}, "y": {"psnr": 2}, "z": {"psnr": 3}, "w": {"psnr": 9}}),
+        planted(tmp_path / "plain", {"x": {"psnr": 1}, "y": {"psnr": 2}, "z": {"psnr": 3}, "w": {"psnr": 9}}),
         planted(
             tmp_path / "a", {"x": {"psnr": 2}, "y": {"psnr": 2}, "z": {"psnr": 9, "inputs": "other"}, "v": {"psnr": 9}}
         ),
     ]
     compared = compare(two_arms, read_rows(two_arms, jobs))
-    (row,) = compared.filter((pl.col("arm") == "a") & (pl.col("reference") == "off")).iter_rows(named=True)
+    (row,) = compared.filter((pl.col("arm") == "a") & (pl.col("reference") == "plain")).iter_rows(named=True)
     assert (row["n"], row["mean"], row["reference_mean"], row["difference"], row["wins"]) == (2, 2, 1.5, 0.5, 0.75)
     assert row["unpaired"] == 4  # z twice, v, w
     (alone,) = compared.filter((pl.col("arm") == "a") & (pl.col("reference") == "upscaled")).iter_rows(named=True)
@@ -39,7 +39,7 @@ def test_only_the_same_images_and_masks_are_compared(tmp_path, two_arms):
 
 def test_what_has_no_score_is_left_out(tmp_path, two_arms):
     jobs = [
-        planted(tmp_path / "off", {"x": {"psnr": 1}, "y": {"psnr": float("nan")}}),
+        planted(tmp_path / "plain", {"x": {"psnr": 1}, "y": {"psnr": float("nan")}}),
         planted(
             tmp_path / "a", {"x": {"psnr": 4, "guided": "0.1 0.5"}, "y": {"psnr": 2, "guided": "0.7"}}, seconds=3.0
         ),
@@ -47,5 +47,5 @@ def test_what_has_no_score_is_left_out(tmp_path, two_arms):
     rows = read_rows(two_arms, jobs)
     assert compare(two_arms, rows).filter(pl.col("arm") == "a")["n"].to_list() == [1, 0]
     cost = costs(two_arms, rows)
-    assert cost.select("arm", "seconds", "peak_memory_mib").rows() == [("off", 1, 5), ("a", 3, 5)]
+    assert cost.select("arm", "seconds", "peak_memory_mib").rows() == [("plain", 1, 5), ("a", 3, 5)]
     assert cost["guided"].to_list() == [None, pytest.approx(0.6)]  # of the last level
