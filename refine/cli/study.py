@@ -30,7 +30,7 @@ def run(overrides: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        overrides: The study's folder, and Hydra's ``key=value``.
+        overrides: Folder of the study, and settings in Hydra's form ``key=value``.
 
     Returns:
         Exit status: 0 if every arm is complete, 1 if one is not, 130 after Ctrl-C.
@@ -102,7 +102,7 @@ def absolute(override: str) -> str:
     """A path as it is seen from anywhere, if it is one.
 
     Args:
-        override: Hydra's ``key=value``.
+        override: Setting in Hydra's form ``key=value``.
     """
     key, _, value = override.partition("=")
     path = Path(value).expanduser()

@@ -83,16 +83,15 @@ def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, runs: Sequenc
 
 def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
     lines = defaultdict(list)
-    chosen = compared.filter(
-        (pl.col("score") == study.scores[0]) & (pl.col("reference") == "plain") & (pl.col("n") > 0)
-    )
-    for row in chosen.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
+    paired = compared.filter((pl.col("reference") == "plain") & (pl.col("n") > 0))
+    first = paired.filter(pl.col("score") == study.scores[0])
+    for row in first.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
         if (x := study.place(row["arm"])) is not None:
             lines[_line(study, row)].append((x, row["difference"], row["low"], row["high"]))
     for label, points in lines.items():
         x, mean, low, high = np.array(sorted(points)).T
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o-", ms=4, capsize=2, label=label)
-    for row in chosen.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
+    for row in first.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
         axes.axhline(row["difference"], color="0.6", ls="--", lw=0.8, label=f"{row['group']} upscaled".strip())
     axes.axhline(0, color="0.5", lw=0.8)
     positive = sorted({point[0] for points in lines.values() for point in points})

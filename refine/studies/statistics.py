@@ -1,4 +1,4 @@
-"""Rows of many runs -> paired statistics.
+"""Paired statistics over the images of many runs.
 
 Images are the units: an arm and a control are compared image by image, over the images that both have, and the
 interval says how far the mean difference would move with other images of their kind.
@@ -23,8 +23,8 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
     """Values so that more is better.
 
     Args:
-        score: Name, such as ``l1_hole_refine``.
-        values: Of any shape.
+        score: Name of the score, such as ``l1_hole_refine``.
+        values: Scores, in any shape.
     """
     if score.startswith(MATCH):
         return np.asarray(-np.abs(values - 1))
@@ -63,15 +63,15 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     """Every arm against every reference, by every score, within each group.
 
     Args:
-        study: Names the references and the scores.
-        rows: Of :func:`read_rows`.
+        study: Question with its arms, references and scores.
+        rows: Table of :func:`read_rows`.
 
     Returns:
         One row per group, arm, score and reference: ``n`` images that both have, ``mean`` of the arm over them,
         ``reference_mean``, ``difference`` (arm minus reference) with its interval ``low``, ``high``, ``wins``: the
         share of images on which the arm is better, ties counting half; and ``unpaired``, images only one of them has.
     """
-    made = []
+    table = []
     for group in study.groups:
         for score in (score for score in study.scores if score in rows.columns):
             values = {arm: _values(rows, group, arm, score) for arm in study.arms}
@@ -79,8 +79,8 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
                 for reference in study.references:
                     if arm != reference and own:
                         paired = _paired(score, own, values[reference])
-                        made.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
-    return pl.DataFrame(made, infer_schema_length=None)
+                        table.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
+    return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _values(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
@@ -121,16 +121,16 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     The last is the mean share of the hole, at the last level, that the coarser level guides; None without such a level.
 
     Args:
-        study: Its groups and arms give the order.
-        rows: Of :func:`read_rows`.
+        study: Question with its arms, which give the order.
+        rows: Table of :func:`read_rows`.
     """
-    made = []
+    table = []
     for group in study.groups:
         for arm in study.arms:
             chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
             if len(chosen):
-                made.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
-    return pl.DataFrame(made, infer_schema_length=None)
+                table.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
+    return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _cost(rows: pl.DataFrame) -> dict[str, float | None]:
