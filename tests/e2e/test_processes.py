@@ -1,4 +1,4 @@
-"""Several real processes, however started and however they end; scripts/processes.py has what takes minutes."""
+"""Several real processes, however started and however they end; longer runs: scripts/benchmarks/processes.py."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import processes
+from benchmarks.processes import DDP, children, results, rows, stamps, ways
 from generated import pair, refine
 from omegaconf import OmegaConf
 
@@ -17,11 +19,6 @@ from refine.config import ConfigError, compose
 from refine.inference.distributed.strategy import IndependentProcesses, make_trainer, set_threads
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import processes  # noqa: E402
-from processes import DDP, children, results, rows, stamps, ways  # noqa: E402
-
 COUNT = 12
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 

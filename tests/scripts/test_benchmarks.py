@@ -1,19 +1,12 @@
 import csv
-import sys
-from pathlib import Path
 
+import arms
 import cv2
+import early_stop
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import arms  # noqa: E402
-import benchmark  # noqa: E402
-import early_stop  # noqa: E402
-import explain  # noqa: E402
-import scenes  # noqa: E402
+from benchmarks import benchmark, explain
+from training import scenes
 
 
 def test_scenes_are_written_once_and_never_those_of_the_training(tmp_path):

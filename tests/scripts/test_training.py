@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file
+from training import scenes, train_mini
 
 from refine.api import load
 from refine.backbones import aot_gan
@@ -17,11 +18,6 @@ from refine.backbones.lama.generator import LaMaConfig, build
 from refine.core.types import Level
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import scenes  # noqa: E402
-import train_mini  # noqa: E402
-
 TINY = [
     "steps=3",
     "interval=1",

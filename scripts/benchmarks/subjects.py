@@ -1,4 +1,4 @@
-"""What ``scripts/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
+"""What ``scripts/benchmarks/benchmark.py`` measures: an update of a backbone's rear, or a whole refinement."""
 
 import copy
 import functools
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scenes import hole, render
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from training.scenes import hole, render
 
 import refine
 from refine.analysis.cuts import graph_bytes

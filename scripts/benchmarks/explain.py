@@ -1,6 +1,6 @@
 """On which images did refinement help? Its gain over the plain network beside what is known of each image.
 
-    python scripts/explain.py rows=runs/bundled_backbones/512_mini/default/.refine/rows.csv
+    python scripts/benchmarks/explain.py rows=runs/bundled_backbones/512_mini/default/.refine/rows.csv
 
 Reads the rows of a run with truth (``refine predict ... masks=thick``, or an arm of a study), and prints, for PSNR and
 SSIM in the hole: the gain where the enlarged coarse result is better than the plain one and where it is not, and the
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import read
 
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")

@@ -1,9 +1,10 @@
 r"""What refinement costs, in seconds and memory, and whether it is exact: an update of the rear alone, or all of it.
 
-    python scripts/benchmark.py sizes=512 backbones=big_lama pairs=7 arms=control,frozen,fold+channels_last+frozen
-    python scripts/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
+    python scripts/benchmarks/benchmark.py sizes=512 backbones=big_lama pairs=7 \
+        arms=control,frozen,fold+channels_last+frozen
+    python scripts/benchmarks/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
         arms=control,frozen,fold+channels_last+frozen overrides=preset=reference,refiner.steps=3
-    python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
+    python scripts/benchmarks/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
 An arm is any of the words frozen, fold, channels_last, checkpoint, bf16, 16 and compile, joined by "+", or control,
 which is ordinary autograd through the network as it is. With the word signs the ReLUs of the rear are open where the
@@ -35,8 +36,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.subjects import SUBJECTS
 from options import read
-from subjects import SUBJECTS
 
 DEFAULTS: dict[str, Any] = {
     "what": "rear", "sizes": "512", "backbones": "mini", "pairs": 3, "device": "cpu", "threads": 0,

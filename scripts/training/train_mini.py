@@ -1,7 +1,7 @@
 """Train a small generator on procedural scenes and photos: how the bundled weights were made.
 
-    python scripts/train_mini.py out=runs/mini photos=<folder>
-    python scripts/train_mini.py name=mini_aot network.kind=aot_gan out=runs/mini_aot photos=<folder>
+    python scripts/training/train_mini.py out=runs/mini photos=<folder>
+    python scripts/training/train_mini.py name=mini_aot network.kind=aot_gan out=runs/mini_aot photos=<folder>
 
 An epoch is ``interval`` steps; each ends with a validation, a row of ``curves.csv``, a checkpoint and the averaged
 weights. The same command resumes after a kill, without a break in the curve: every crop follows from the seed and
@@ -11,6 +11,7 @@ its number, and the phase of the training from the step.
 import csv
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import cv2
 import hydra
 import lightning
 import numpy as np
-import scenes
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
@@ -36,8 +36,11 @@ from refine.backbones import aot_gan
 from refine.backbones.lama.fourier import FFCBlock, FourierUnit
 from refine.backbones.lama.generator import LaMaConfig, RegularBlock, build
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training import scenes
+
 Image = NDArray[np.uint8]
-CONFIGS = str(Path(__file__).resolve().parent.parent / "configs")
+CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 VALIDATION = 10**9  # scenes from this number on are never trained on
 RESIDUAL = 0.2  # weight of a block's last norm at the start: near-identity blocks learn faster

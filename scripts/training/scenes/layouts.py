@@ -3,7 +3,7 @@
 A scene is a list of layers painted back to front. A layer is a shape (a signed distance, negative inside) filled with
 a texture (a color for every point of the plane); nothing in it knows about pixels.
 
-    python scripts/scenes.py output=scenes count=100 side=1024   # a folder of scenes that no bundled network has seen
+    python scripts/training/scenes.py output=scenes count=100 side=1024
 """
 
 import math

@@ -1,8 +1,12 @@
 """The claims about several processes, each tried for real, on generated images and a random LaMa.
 
-    python scripts/processes.py same out=<folder>       # 1 process, DDP, two torchrun nodes, srun: the same bytes?
-    python scripts/processes.py kills out=<folder>      # ten kills -9 of random processes over 40 images
-    python scripts/processes.py balance out=<folder>    # 40 images of 0.1 to 2 MP over two processes: who ends when?
+    python scripts/benchmarks/processes.py same out=<folder>
+    python scripts/benchmarks/processes.py kills out=<folder>
+    python scripts/benchmarks/processes.py balance out=<folder>
+
+same       One process, DDP, two torchrun nodes and srun give the same bytes.
+kills      Ten kills -9 of random processes over 40 images: nothing is lost or written twice.
+balance    Two processes divide 40 images of 0.1 to 2 MP so that they end at about the same time.
 
 `same` leaves out srun where there is none (scripts/local_slurm.sh brings one up). `balance` is a timing: run it alone.
 """
