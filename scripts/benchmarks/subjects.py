@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from training.scenes import hole, render
 
 import refine
 from refine.analysis.cuts import graph_bytes
@@ -30,6 +29,7 @@ from refine.core.pyramid import make_level
 from refine.core.types import Features
 from refine.inference.peak_memory import MIB, peak
 from refine.weights.checkpoint import UnusableWeights
+from training.scenes import hole, render
 
 SETTINGS = ("fold", "channels_last")  # of backbones that have them
 

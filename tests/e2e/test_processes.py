@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import processes
-from benchmarks.processes import DDP, children, results, rows, stamps, ways
 from generated import pair, refine
 from omegaconf import OmegaConf
 
+from benchmarks import processes
+from benchmarks.processes import DDP, children, results, rows, stamps, ways
 from refine.config import ConfigError, compose
 from refine.inference.distributed.strategy import IndependentProcesses, make_trainer, set_threads
 

@@ -1,10 +1,11 @@
 import csv
 
-import arms
 import cv2
-import early_stop
 import numpy as np
 import pytest
+
+import arms
+import early_stop
 from benchmarks import benchmark, explain
 from training import scenes
 

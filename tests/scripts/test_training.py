@@ -9,13 +9,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from training import scenes, train_mini
 
 from refine.api import load
 from refine.backbones import aot_gan
 from refine.backbones.lama.adapter import LaMa
 from refine.backbones.lama.generator import LaMaConfig, build
 from refine.core.types import Level
+from training import scenes, train_mini
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
