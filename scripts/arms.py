@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from options import read
 from PIL import Image
 from torch import Tensor
 
 import refine
-from options import read
 from refine.data.masks import MaskGenerator
 from refine.io.picture import SUFFIXES
 from refine.metrics.image import psnr, ssim

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import arms
 import torch
+from options import read
 from torch import Tensor
 
-import arms
 import refine
-from options import read
 from refine.core.history import OptimizationHistory
 from refine.core.types import Step
 from refine.metrics.image import psnr, ssim
