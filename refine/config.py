@@ -5,11 +5,16 @@ Hydra's grammar refuses or splits ordinary paths (blanks, ``=``, commas, bracket
 are.
 """
 
+import contextlib
 import difflib
 import os
 import re
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,8 @@ PATHS = frozenset(
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
+_RENAMED = {"refiner.checkpoint": "refiner.gradient_checkpointing"}  # old spellings, for one release
+_FOLDERS: dict[str, None] = {}  # of users' YAML files, in order; their modules may lie beside them
 
 
 class ConfigError(ValueError):
@@ -51,9 +58,11 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: If an override is malformed, or names what is not there.
     """
-    paths, config_dir, others = _split(overrides)
+    paths, config_dir, others = _split([_current(override) for override in overrides])
     if config_dir is not None:
-        folder = QuotedString(f"file://{_existing_folder(config_dir)}", Quote.single)
+        existing = _existing_folder(config_dir)
+        _FOLDERS.update({str(existing): None, str(existing / "backbone"): None})
+        folder = QuotedString(f"file://{existing}", Quote.single)
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
         config = _compose(command, [_checked(_with_registered_yaml(override)) for override in others])
@@ -87,12 +96,15 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     try:
         # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
         rest = {key: value for key, value in settings.items() if key not in paths}
-        make = instantiate(rest, _convert_="all", _partial_=True)
+        with _modules_of_users():
+            make = instantiate(rest, _convert_="all", _partial_=True)
     except HydraException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ValueError):
             raise cause from None
-        raise ConfigError(f"cannot build {settings.get('_target_')}: {str(cause or error).splitlines()[0]}") from None
+        target = str(settings.get("_target_"))
+        reason = _import_fault(target) or str(cause or error).splitlines()[0]
+        raise ConfigError(f"cannot build {target}: {reason}") from None
     try:
         return make(**paths, **arguments)
     except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
@@ -126,6 +138,50 @@ def check_positive(config: DictConfig, key: str, whole: bool = False) -> None:
     value = config[key]
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
         raise ConfigError(f"{key}={value}: expected a {'whole ' * whole}number above 0.")
+
+
+@contextlib.contextmanager
+def _modules_of_users() -> Iterator[None]:
+    """Let modules be found beside users' YAML files and in the working folder, after installed packages."""
+    added = [folder for folder in (*_FOLDERS, os.getcwd()) if folder not in sys.path]
+    sys.path.extend(added)
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+def _import_fault(target: str) -> str:
+    """Why a ``_target_`` cannot be imported, with file and line; empty if its module is not the reason."""
+    module, _, name = target.rpartition(".")
+    try:
+        with _modules_of_users():
+            loaded = import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            return f"there is no module '{error.name}'; put its file beside the YAML or into the working folder."
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        file, line = (
+            (error.filename, error.lineno) if isinstance(error, SyntaxError) else (frame.filename, frame.lineno)
+        )
+        if isinstance(error, ImportError):
+            return f"{file}, line {line}: {error}; install what it imports, or correct the import."
+        return f"{file}, line {line}: {type(error).__name__} while importing: {error}; correct the file."
+    if not hasattr(loaded, name):
+        return f"{loaded.__file__} holds no '{name}'; correct _target_ or the name of the class."
+    return ""
+
+
+def _current(override: str) -> str:
+    """An override in its current spelling, with a warning where a name is an old one."""
+    key, equals, value = override.partition("=")
+    if override == "preset=off":
+        return "preset=plain"
+    if not equals or key not in _RENAMED:
+        return override
+    warnings.warn(f"{key} is now called {_RENAMED[key]}; the old name works in this release only.", stacklevel=3)
+    return f"{_RENAMED[key]}={value}"
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[str]]:
@@ -258,4 +314,5 @@ def _with_registered_yaml(override: str) -> str:
         raise ConfigError(f"backbone={value}: expected a mapping with _target_; see configs/backbone/lama.yaml.")
     name = f"file_{abs(hash(os.path.realpath(path)))}"
     ConfigStore.instance().store(group="backbone", name=name, node=node)
+    _FOLDERS[os.path.dirname(os.path.realpath(path))] = None
     return f"backbone={name}"
