@@ -5,16 +5,12 @@ Hydra's grammar refuses or splits ordinary paths (blanks, ``=``, commas, bracket
 are.
 """
 
-import contextlib
 import difflib
 import os
 import re
-import sys
 import threading
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from refine.user_modules import FOLDERS, import_fault, modules_of_users
+
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
 )
@@ -37,7 +35,6 @@ _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
 _RENAMED = {"refiner.checkpoint": "refiner.gradient_checkpointing"}  # old spellings, for one release
-_FOLDERS: dict[str, None] = {}  # of users' YAML files, in order; their modules may lie beside them
 
 
 class ConfigError(ValueError):
@@ -61,7 +58,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     paths, config_dir, others = _split([_current(override) for override in overrides])
     if config_dir is not None:
         existing = _existing_folder(config_dir)
-        _FOLDERS.update({str(existing): None, str(existing / "backbone"): None})
+        FOLDERS.update({str(existing): None, str(existing / "backbone"): None})
         folder = QuotedString(f"file://{existing}", Quote.single)
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
@@ -96,14 +93,14 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     try:
         # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
         rest = {key: value for key, value in settings.items() if key not in paths}
-        with _modules_of_users():
+        with modules_of_users():
             make = instantiate(rest, _convert_="all", _partial_=True)
     except HydraException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ValueError):
             raise cause from None
         target = str(settings.get("_target_"))
-        reason = _import_fault(target) or str(cause or error).splitlines()[0]
+        reason = import_fault(target) or str(cause or error).splitlines()[0]
         raise ConfigError(f"cannot build {target}: {reason}") from None
     try:
         return make(**paths, **arguments)
@@ -138,39 +135,6 @@ def check_positive(config: DictConfig, key: str, whole: bool = False) -> None:
     value = config[key]
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
         raise ConfigError(f"{key}={value}: expected a {'whole ' * whole}number above 0.")
-
-
-@contextlib.contextmanager
-def _modules_of_users() -> Iterator[None]:
-    """Let modules be found beside users' YAML files and in the working folder, after installed packages."""
-    added = [folder for folder in (*_FOLDERS, os.getcwd()) if folder not in sys.path]
-    sys.path.extend(added)
-    try:
-        yield
-    finally:
-        for folder in added:
-            sys.path.remove(folder)
-
-
-def _import_fault(target: str) -> str:
-    """Why a ``_target_`` cannot be imported, with file and line; empty if its module is not the reason."""
-    module, _, name = target.rpartition(".")
-    try:
-        with _modules_of_users():
-            loaded = import_module(module)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            return f"there is no module '{error.name}'; put its file beside the YAML or into the working folder."
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        file, line = (
-            (error.filename, error.lineno) if isinstance(error, SyntaxError) else (frame.filename, frame.lineno)
-        )
-        if isinstance(error, ImportError):
-            return f"{file}, line {line}: {error}; install what it imports, or correct the import."
-        return f"{file}, line {line}: {type(error).__name__} while importing: {error}; correct the file."
-    if not hasattr(loaded, name):
-        return f"{loaded.__file__} holds no '{name}'; correct _target_ or the name of the class."
-    return ""
 
 
 def _current(override: str) -> str:
@@ -314,5 +278,5 @@ def _with_registered_yaml(override: str) -> str:
         raise ConfigError(f"backbone={value}: expected a mapping with _target_; see configs/backbone/lama.yaml.")
     name = f"file_{abs(hash(os.path.realpath(path)))}"
     ConfigStore.instance().store(group="backbone", name=name, node=node)
-    _FOLDERS[os.path.dirname(os.path.realpath(path))] = None
+    FOLDERS[os.path.dirname(os.path.realpath(path))] = None
     return f"backbone={name}"

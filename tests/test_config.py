@@ -296,7 +296,7 @@ def test_an_application_with_its_own_hydra_stays_intact(tmp_path):
 def test_why_a_users_own_backbone_cannot_be_imported(tmp_path, source, target, message):
     if source:
         (tmp_path / "ownblur.py").write_text(source)
-    (tmp_path / "blur.yaml").write_text(f"_target_: {target}\n")
+    (tmp_path / "blur.yaml").write_text(f"_target_: {target}\nnative_size: 32\n")
     sys.modules.pop("ownblur", None)
     with pytest.raises(ConfigError, match=message):
         build(compose("predict", [f"backbone={tmp_path / 'blur.yaml'}"]).backbone)
@@ -305,9 +305,9 @@ def test_why_a_users_own_backbone_cannot_be_imported(tmp_path, source, target, m
 
 def test_a_users_own_backbone_lies_beside_its_file(tmp_path):
     (tmp_path / "besideblur.py").write_text("Blur = dict\n")
-    (tmp_path / "blur.yaml").write_text("_target_: besideblur.Blur\nsize: 3\n")
+    (tmp_path / "blur.yaml").write_text("_target_: besideblur.Blur\nnative_size: 32\n")
     before = list(sys.path)
-    assert build(compose("predict", [f"backbone={tmp_path / 'blur.yaml'}"]).backbone) == {"size": 3}
+    assert build(compose("predict", [f"backbone={tmp_path / 'blur.yaml'}"]).backbone) == {"native_size": 32}
     assert sys.path == before
     sys.modules.pop("besideblur", None)
 
