@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from refine.user_modules import FOLDERS, import_fault, modules_of_users
+from refine.user_modules import import_fault, look_in, modules_of_users
 
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
@@ -58,7 +58,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     paths, config_dir, others = _split([_current(override) for override in overrides])
     if config_dir is not None:
         existing = _existing_folder(config_dir)
-        FOLDERS.update({str(existing): None, str(existing / "backbone"): None})
+        look_in(str(existing), str(existing / "backbone"))
         folder = QuotedString(f"file://{existing}", Quote.single)
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
@@ -278,5 +278,5 @@ def _with_registered_yaml(override: str) -> str:
         raise ConfigError(f"backbone={value}: expected a mapping with _target_; see configs/backbone/lama.yaml.")
     name = f"file_{abs(hash(os.path.realpath(path)))}"
     ConfigStore.instance().store(group="backbone", name=name, node=node)
-    FOLDERS[os.path.dirname(os.path.realpath(path))] = None
+    look_in(os.path.dirname(os.path.realpath(path)))
     return f"backbone={name}"

@@ -7,13 +7,20 @@ import traceback
 from collections.abc import Iterator
 from importlib import import_module
 
-FOLDERS: dict[str, None] = {}  # of users' YAML files, in order; their modules may lie beside them
+FOLDERS: dict[str, None] = {}  # of users' YAML files, the latest last; their modules may lie beside them
+
+
+def look_in(*folders: str) -> None:
+    """Look in these folders first, before those of earlier configurations."""
+    for folder in folders:
+        FOLDERS.pop(folder, None)
+        FOLDERS[folder] = None
 
 
 @contextlib.contextmanager
 def modules_of_users() -> Iterator[None]:
     """Let modules be found beside users' YAML files and in the working folder, after installed packages."""
-    added = [folder for folder in (*FOLDERS, os.getcwd()) if folder not in sys.path]
+    added = [folder for folder in (*reversed(FOLDERS), os.getcwd()) if folder not in sys.path]
     sys.path.extend(added)
     try:
         yield
