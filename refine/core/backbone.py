@@ -60,6 +60,10 @@ class FrontRear(nn.Module, ABC):
         """
         return [{} for _ in levels]
 
+    def fingerprint(self) -> dict[str, str]:
+        """STUB."""
+        return {"weights": self.weights_hash}
+
     @property
     def blocks(self) -> Sequence[nn.Module]:
         """Modules of the rear, none within another, of which ``refiner.checkpoint`` keeps the inputs alone.

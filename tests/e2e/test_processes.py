@@ -154,7 +154,7 @@ def test_more_processes_than_images(tmp_path, tiny):
     run = start(tmp_path, tiny, "trainer.devices=3")
     said = run.communicate(timeout=100)[1]
     assert run.returncode == 0 and list(results(tmp_path / "out")) == ["only.png"], said
-    assert said.splitlines()[0] == "refine predict: 1 job" and len(said.splitlines()) == 2
+    assert said.splitlines()[0] == "refine predict: 1 image" and len(said.splitlines()) == 2
 
 
 @pytest.mark.slow

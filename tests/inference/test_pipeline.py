@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -747,9 +748,9 @@ def test_warnings_come_once_and_reach_the_log(tmp_path, predict):
 
 def drawn(key: str) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    bar = ProgressBar(3, console)
+    bar = ProgressBar(console)
     module = type("Module", (), {"listeners": []})()
-    bar.on_predict_start(None, module)
+    bar.on_predict_start(SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), module)
     bar.on_predict_batch_start(None, module, type("Batch", (), {"key": key})())
     (listen,) = module.listeners
     listen(Step(1, 3, 4, 15, 0.01234, lambda: torch.zeros(0)))
@@ -769,8 +770,10 @@ def test_progress_shows_image_level_step_and_loss(key):
 
 def test_without_a_terminal_there_is_no_bar():
     console = Console(file=io.StringIO())
-    bar = ProgressBar(3, console)
-    bar.on_predict_start(None, type("Module", (), {"listeners": []})())
+    bar = ProgressBar(console)
+    bar.on_predict_start(
+        SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), type("Module", (), {"listeners": []})()
+    )
     bar.on_predict_end()
     assert console.file.getvalue() == ""
 
