@@ -61,7 +61,7 @@ def _measure(task: dict[str, Any]) -> dict[str, Any]:
 def _measure_in_fresh_process(task: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", json.dumps(task)]
     process = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    return json.loads(process.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _rows(backbone: str, size: int, options: dict[str, Any]) -> list[dict[str, Any]]:

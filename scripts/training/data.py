@@ -42,7 +42,7 @@ class Pool:
     def _read_or_render(self, index: int) -> Image:
         path = self._folder / f"{self._seed}-{index}-{self._size}.png"
         if path.exists():
-            return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)  # type: ignore[no-any-return]
+            return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         image = scenes.render([self._seed, index], self._size)
         encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -189,4 +189,4 @@ def loaders(config: DictConfig) -> tuple[DataLoader[Any], dict[str, DataLoader[A
         pin_memory=torch.cuda.is_available(),
     )
     groups = validation_sets(held_out, data.crop, data.zoom)
-    return training, {name: DataLoader(group, data.batch) for name, group in groups.items()}  # type: ignore[arg-type]
+    return training, {name: DataLoader(group, data.batch) for name, group in groups.items()}

@@ -98,7 +98,7 @@ class Training(lightning.LightningModule):
         return self.schedule.past(self.config.optimizer.freeze_norms, epoch * self.config.interval)
 
     def _calibrate(self, model: nn.Module) -> None:
-        crops, size = self.trainer.train_dataloader.dataset, self.config.data.batch  # type: ignore[union-attr]
+        crops, size = self.trainer.train_dataloader.dataset, self.config.data.batch
         count = self.config.optimizer.calibration
 
         def inputs() -> Iterator[Tensor]:
@@ -113,7 +113,7 @@ class Training(lightning.LightningModule):
         """One step of the generator, and later one of the discriminator."""
         step = self.current_epoch * self.config.interval + index
         image, mask = (tensor.contiguous(memory_format=self.memory) for tensor in batch)
-        generator_optimizer, critic_optimizer = self.optimizers()  # type: ignore[misc]
+        generator_optimizer, critic_optimizer = self.optimizers()
         prediction = predict(self.model, image, mask)
         terms = self._reconstruction(prediction, image, mask)
         loss = terms["hole"] + self.config.loss.known * terms["known"] + self.config.loss.gradient * terms["gradient"]

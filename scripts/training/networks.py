@@ -75,8 +75,8 @@ def _keep_scale(model: aot_gan.Generator) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    model.decoder[-1].weight.mul_(RESIDUAL)  # type: ignore[operator, union-attr]
+            nn.init.zeros_(module.bias)
+    model.decoder[-1].weight.mul_(RESIDUAL)
 
 
 @torch.no_grad()

@@ -53,9 +53,9 @@ def measured_here(monkeypatch):
 
 def test_benchmark_compares_updates_of_the_rear(measured_here, capsys):
     arms = "control,frozen,fold+channels_last+frozen,fold+channels_last+frozen+signs"
-    benchmark.main(["sizes=64", "pairs=2", f"arms={arms}"])
+    benchmark.main(["sizes=64", "pairs=1", f"arms={arms}"])
     control, frozen, folded, signs = table(capsys.readouterr().out).values()
-    assert float(control["ratio"]) == 1 and control["ratios"] == "1.000-1.000"
+    assert float(control["ratio"]) == 1
     assert float(frozen["ratio"]) > 0 and float(frozen["peak_MiB"]) > 0
     assert float(frozen["max_diff"]) == 0 < float(folded["max_diff"]) < 1e-3
     assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
@@ -75,8 +75,9 @@ def test_benchmark_compares_refinements(measured_here, capsys):
 def test_backbones_without_bundled_weights_get_random_ones(measured_here, capsys):
     sizes = ("width=4", "blocks=1", "downsamplings=2", "global_channels=12")
     overrides = ",".join(f"backbone.sizes.{size}" for size in sizes)
-    benchmark.main(["sizes=64", "pairs=1", "backbones=lama", "arms=control,frozen", f"overrides={overrides}"])
-    assert float(table(capsys.readouterr().out)["frozen"]["max_diff"]) == 0
+    benchmark.main(["sizes=64", "pairs=2", "backbones=lama", "arms=control,frozen", f"overrides={overrides}"])
+    control, frozen = table(capsys.readouterr().out).values()
+    assert control["ratios"] == "1.000-1.000" and float(frozen["max_diff"]) == 0
 
 
 @pytest.mark.parametrize(("key", "value"), [("arms", "frozn"), ("what", "all"), ("dtype", "half"), ("outptu", "x")])
