@@ -3,13 +3,14 @@
 Example::
 
     filled = refine.inpaint(photo, mask)  # path, PIL image, array or tensor
-    refiner = refine.load("backbone=big_lama", "backbone.weights=big-lama.zip", "refiner.steps=30")
+    refiner = refine.load("big_lama", weights="big-lama.zip", steps=30)
     result = refiner(image, mask)  # tensors in; result.image, result.levels
 """
 
 import functools
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,22 +29,85 @@ from refine.io.files import write_atomic
 from refine.io.picture import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
+KEYWORDS = {
+    "weights": "backbone.weights",
+    "cut": "backbone.cut",
+    "native_size": "backbone.native_size",
+    "preset": "preset",
+    "steps": "refiner.steps",
+    "lr": "refiner.lr",
+    "optimize": "refiner.optimize",
+    "precision": "refiner.precision",
+    "gradient_checkpointing": "refiner.gradient_checkpointing",
+    "device": "device",
+    "config_dir": "config_dir",
+}  # of load -> setting
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
 
 
-def load(*overrides: str) -> Refiner:
-    """Load a backbone and make its refiner.
+def load(
+    *overrides: str,
+    weights: str | Path | None = None,
+    cut: str | None = None,
+    native_size: int | None = None,
+    preset: str | None = None,
+    steps: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
+    optimize: Sequence[str] | None = None,
+    precision: int | str | None = None,
+    gradient_checkpointing: bool | None = None,
+    device: str | None = None,
+    config_dir: str | Path | None = None,
+) -> Refiner:
+    """Load a backbone and make its refiner: ``load("big_lama", weights="big-lama.zip", steps=30)``.
 
     Args:
-        *overrides: The command line's own, such as ``"backbone=lama"``, ``"backbone.weights=<file>"``,
-            ``"preset=paper"``, ``"refiner.steps=30"``, ``"device=cuda"``, ``"config_dir=<folder>"``.
+        *overrides: The backbone's name or the path of its YAML file, then overrides as on the command line, such as
+            ``"refiner.steps=30"``. The keywords say the same; None leaves what is configured.
+        weights: File of the backbone's weights, or ``random``.
+        cut: Layer at which the backbone is cut in two.
+        native_size: Side in px that the backbone was trained at.
+        preset: Name of a preset, such as ``paper``.
+        steps: Updates per level, or a list of them, coarse to fine.
+        lr: Learning rate, or a list of them, coarse to fine.
+        optimize: Names of the tensors at the cut that are optimized.
+        precision: Precision of the network: 32, ``bf16`` or 16.
+        gradient_checkpointing: Whether activations are computed again instead of kept.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        config_dir: Folder that adds backbones, presets and so on.
 
     Raises:
         ConfigError: If an override is malformed, or names what is not there.
         UnusableWeights: If the weights cannot be used.
         ValueError: If a value is out of range.
     """
-    return make_refiner(compose("predict", overrides))
+    keywords = {key: value for key, value in locals().items() if key in KEYWORDS}
+    return make_refiner(compose("predict", as_overrides(overrides, keywords)))
+
+
+def as_overrides(overrides: Sequence[str], keywords: Mapping[str, Any]) -> list[str]:
+    """Keywords of :func:`load` as overrides.
+
+    Args:
+        overrides: Positional arguments of :func:`load`.
+        keywords: Values by their names in :data:`KEYWORDS`; None is left out.
+
+    Raises:
+        TypeError: If a keyword is unknown.
+    """
+    for key in keywords:
+        if key not in KEYWORDS:
+            raise TypeError(f"there is no keyword '{key}'; there are: {', '.join(KEYWORDS)}.")
+    named = overrides and "=" not in overrides[0]
+    first = [f"backbone={overrides[0]}", *overrides[1:]] if named else list(overrides)
+    return first + [f"{KEYWORDS[key]}={_written(key, value)}" for key, value in keywords.items() if value is not None]
+
+
+def _written(key: str, value: Any) -> str:
+    """A value in Hydra's grammar; paths are taken as they are."""
+    if key in ("weights", "config_dir"):
+        return str(value)
+    return json.dumps(list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value)
 
 
 @functools.lru_cache(maxsize=2)
@@ -52,7 +116,7 @@ def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, DictConfig]:
     return make_refiner(config), config
 
 
-def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
+def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     """Fill the hole of one image. The model stays loaded for the next call with the same overrides.
 
     Args:
@@ -60,7 +124,8 @@ def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
             RGB, RGBA); or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
         mask: White is the hole. A path, a PIL image, a bool, uint8, uint16 or float array ``(H,W)``, or a tensor
             ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_threshold``, ``mask_invert``, ``mask_dilate``.
-        *overrides: As for :func:`load`.
+        *overrides: Backbone and overrides, as for :func:`load`.
+        **keywords: Settings by the names of :data:`KEYWORDS`, as for :func:`load`.
 
     Returns:
         The same kind as ``image``, at the same size; alpha, 16 bit and known pixels are kept. Of PIL images, those with
@@ -72,6 +137,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str) -> Kind:
         TypeError: For another kind of image.
         ValueError: If image and mask do not fit together; and as :func:`load`.
     """
+    overrides = tuple(as_overrides(overrides, keywords))
     output = [override.removeprefix("output=") for override in overrides if override.startswith("output=")]
     if output and not isinstance(image, str | Path):
         raise ValueError(f"output={output[-1]}: only an image given as a path has one; leave it out.")

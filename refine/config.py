@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from refine.backbones.user_modules import import_fault, look_in, modules_of_users
+
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
 )
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
+_RENAMED = {"refiner.checkpoint": "refiner.gradient_checkpointing"}  # old spellings, for one release
 
 
 class ConfigError(ValueError):
@@ -51,9 +55,11 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: If an override is malformed, or names what is not there.
     """
-    paths, config_dir, others = _split(overrides)
+    paths, config_dir, others = _split([_current(override) for override in overrides])
     if config_dir is not None:
-        folder = QuotedString(f"file://{_existing_folder(config_dir)}", Quote.single)
+        existing = _existing_folder(config_dir)
+        look_in(str(existing), str(existing / "backbone"))
+        folder = QuotedString(f"file://{existing}", Quote.single)
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
         config = _compose(command, [_checked(_with_registered_yaml(override)) for override in others])
@@ -87,12 +93,15 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     try:
         # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
         rest = {key: value for key, value in settings.items() if key not in paths}
-        make = instantiate(rest, _convert_="all", _partial_=True)
+        with modules_of_users():
+            make = instantiate(rest, _convert_="all", _partial_=True)
     except HydraException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ValueError):
             raise cause from None
-        raise ConfigError(f"cannot build {settings.get('_target_')}: {str(cause or error).splitlines()[0]}") from None
+        target = str(settings.get("_target_"))
+        reason = import_fault(target) or str(cause or error).splitlines()[0]
+        raise ConfigError(f"cannot build {target}: {reason}") from None
     try:
         return make(**paths, **arguments)
     except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
@@ -126,6 +135,17 @@ def check_positive(config: DictConfig, key: str, whole: bool = False) -> None:
     value = config[key]
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
         raise ConfigError(f"{key}={value}: expected a {'whole ' * whole}number above 0.")
+
+
+def _current(override: str) -> str:
+    """An override in its current spelling, with a warning where a name is an old one."""
+    key, equals, value = override.partition("=")
+    if override == "preset=off":
+        return "preset=plain"
+    if not equals or key not in _RENAMED:
+        return override
+    warnings.warn(f"{key} is now called {_RENAMED[key]}; the old name works in this release only.", stacklevel=3)
+    return f"{_RENAMED[key]}={value}"
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[str]]:
@@ -258,4 +278,5 @@ def _with_registered_yaml(override: str) -> str:
         raise ConfigError(f"backbone={value}: expected a mapping with _target_; see configs/backbone/lama.yaml.")
     name = f"file_{abs(hash(os.path.realpath(path)))}"
     ConfigStore.instance().store(group="backbone", name=name, node=node)
+    look_in(os.path.dirname(os.path.realpath(path)))
     return f"backbone={name}"

@@ -1,4 +1,4 @@
-"""The README's picture: a real photo, three things removed from it, plain and refined.
+"""Demo: three objects removed from a real photo, by the plain network and refined (the picture of the README).
 
     python scripts/demo.py demo
 
@@ -41,7 +41,7 @@ def run(folder: Path) -> int:
     """Write the photo, its mask, both results and the comparison.
 
     Args:
-        folder: Where to write.
+        folder: Folder of the images that are written.
 
     Returns:
         Exit status.
@@ -52,7 +52,7 @@ def run(folder: Path) -> int:
     photo.save(folder / "photo.png")
     mask.save(folder / "mask.png")
     inputs = [f"input={folder}/photo.png", f"mask={folder}/mask.png"]
-    for preset, name in (("off", "plain"), ("default", "refined")):
+    for preset, name in (("plain", "plain"), ("default", "refined")):
         print(f"refine predict {' '.join(inputs)} output={folder}/{name} preset={preset}", flush=True)
         status = main(["predict", *inputs, f"output={folder}/{name}", f"preset={preset}"])
         if status:

@@ -1,4 +1,4 @@
-"""``key=value`` arguments of the scripts."""
+"""Options of the scripts, given as ``key=value`` on the command line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,23 +7,23 @@ from typing import Any
 def read(
     options: Mapping[str, Any], arguments: Sequence[str], needed: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The options with what the command line says.
+    """Set options from the command line.
 
     Args:
-        options: Every option there is, with its default.
-        arguments: ``key=value`` each; values stay text.
-        needed: Options that must not be empty, and what they are.
+        options: Default of every option, by name.
+        arguments: Command line, ``key=value`` each; values stay text.
+        needed: Description of every option that must not be empty, by name.
 
     Raises:
         SystemExit: For an option that does not exist, or one that is missing.
     """
-    found = dict(options)
+    settings = dict(options)
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key not in found:
-            raise SystemExit(f"no option '{key}'; there are: {', '.join(found)}.")
-        found[key] = value
+        if key not in settings:
+            raise SystemExit(f"no option '{key}'; there are: {', '.join(settings)}.")
+        settings[key] = value
     for key, what in (needed or {}).items():
-        if not found[key]:
+        if not settings[key]:
             raise SystemExit(f"{key}= is needed: {what}.")
-    return found
+    return settings

@@ -1,5 +1,6 @@
 """``refine.load`` and ``refine.inpaint``: any kind of image in, the same kind out, known pixels exact."""
 
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -376,3 +377,41 @@ def test_mask_options_without_sense(tiny, override):
 def test_make_refiner_ignores_what_is_about_the_backbone(tiny):
     config = compose("predict", [*tiny, "+backbone.card.more=1"])
     assert api.make_refiner(config).backbone.layers == ("local", "global")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "override"),
+    [
+        ("weights", "a = b, [c].zip", "backbone.weights=a = b, [c].zip"),
+        ("cut", "feature_5", "backbone.cut=feature_5"),
+        ("native_size", 64, "backbone.native_size=64"),
+        ("preset", "paper", "preset=paper"),
+        ("steps", 3, "refiner.steps=3"),
+        ("steps", (4, 2), "refiner.steps=[4,2]"),
+        ("lr", [0.01, 1e-5], "refiner.lr=[0.01,0.00001]"),
+        ("optimize", ["local"], "refiner.optimize=[local]"),
+        ("precision", "bf16", "refiner.precision=bf16"),
+        ("device", "cuda:1", "device='cuda:1'"),
+    ],
+)
+def test_keywords_say_what_overrides_say(keyword, value, override):
+    typed = compose("predict", api.as_overrides(["big_lama"], {keyword: value}))
+    assert typed == compose("predict", ["backbone=big_lama", override])
+
+
+def test_every_keyword_of_load_is_a_setting():
+    parameters = [p.name for p in inspect.signature(refine.load).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    assert parameters == list(api.KEYWORDS)
+
+
+def test_load_with_keywords(tiny):
+    refiner = refine.load(*tiny, steps=1, device="cpu")
+    assert refiner.steps == (1,)
+
+
+def test_inpaint_with_keywords(tiny):
+    assert np.array_equal(
+        refine.inpaint(photo(), HOLE, *tiny, steps=0), refine.inpaint(photo(), HOLE, *tiny, "refiner.steps=0")
+    )
+    with pytest.raises(TypeError, match="no keyword 'stepz'"):
+        refine.inpaint(photo(), HOLE, *tiny, stepz=0)

@@ -1,6 +1,7 @@
 """Overrides -> configuration: any path is taken as it is, presets keep their place, mistakes are explained."""
 
 import functools
+import sys
 import warnings
 
 import pytest
@@ -9,6 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from refine import config as config_module
 from refine.config import CONFIGS, PATHS, ConfigError, build, compose, plain, require_bool
 from refine.factory import mask_options
 
@@ -280,3 +282,37 @@ def test_an_application_with_its_own_hydra_stays_intact(tmp_path):
         assert hydra_compose("app", ["a=2"]) == {"a": 2}
     assert settings()["format"] == "png"
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (None, "ownblur.Blur", "there is no module 'ownblur'"),
+        ("import nowhere_at_all", "ownblur.Blur", r"ownblur.py, line 1: No module named 'nowhere_at_all'"),
+        ("\n1 / 0", "ownblur.Blur", r"ownblur.py, line 2: ZeroDivisionError while importing"),
+        ("Blurr = dict", "ownblur.Blur", r"ownblur.py holds no 'Blur'"),
+    ],
+)
+def test_why_a_users_own_backbone_cannot_be_imported(tmp_path, source, target, message):
+    if source:
+        (tmp_path / "ownblur.py").write_text(source)
+    (tmp_path / "blur.yaml").write_text(f"_target_: {target}\nnative_size: 32\n")
+    sys.modules.pop("ownblur", None)
+    with pytest.raises(ConfigError, match=message):
+        build(compose("predict", [f"backbone={tmp_path / 'blur.yaml'}"]).backbone)
+    sys.modules.pop("ownblur", None)
+
+
+def test_a_users_own_backbone_lies_beside_its_file(tmp_path):
+    (tmp_path / "besideblur.py").write_text("Blur = dict\n")
+    (tmp_path / "blur.yaml").write_text("_target_: besideblur.Blur\nnative_size: 32\n")
+    before = list(sys.path)
+    assert build(compose("predict", [f"backbone={tmp_path / 'blur.yaml'}"]).backbone) == {"native_size": 32}
+    assert sys.path == before
+    sys.modules.pop("besideblur", None)
+
+
+def test_old_names_of_settings_say_the_new_one():
+    with pytest.warns(UserWarning, match=r"refiner.checkpoint is now called refiner.gradient_checkpointing"):
+        assert config_module._current("refiner.checkpoint=true") == "refiner.gradient_checkpointing=true"
+    assert config_module._current("preset=off") == "preset=plain"

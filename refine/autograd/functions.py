@@ -1,7 +1,7 @@
-"""Gradients with respect to the input alone, for the functions whose ordinary gradient keeps more than it needs.
+"""Autograd functions that compute the gradient of the input alone and keep little memory for it.
 
 Autograd keeps the input of a convolution for the gradient of its weight, which a frozen network never asks for, and
-the input of a padding or of a Fourier transform for its shape. Each rule here calls the function as it is and the
+the input of a padding or of a Fourier transform for its shape. Each rule here calls the original function and the
 backward kernel that autograd would call (bit-equal results), and keeps only what that kernel reads: a frozen weight by
 reference, one bit per element of a ReLU, otherwise numbers. See Bhatia and Dangel, "Lowering PyTorch's Memory
 Consumption for Selective Differentiation" (2024).
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-Call = Callable[[], Tensor]  # the function with its arguments, as it is without the rule
+Call = Callable[[], Tensor]  # the original function with its arguments bound
 
 
 class _Rule(Function):
-    """Common to all rules: they are differentiated once."""
+    """Base class of all rules; they can be differentiated once."""
 
     @classmethod
     def of(cls, *args: Any) -> Tensor:
@@ -56,7 +56,7 @@ class BatchNorm(_Rule):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, weight: Tensor | None, variance: Tensor, eps: float) -> Tensor:
-        """Run batch norm as it is."""
+        """Call the original batch norm."""
         ctx.save_for_backward(weight, variance)
         ctx.eps = eps
         return call()
@@ -122,7 +122,7 @@ class Gate(_Rule):
 
 
 class RealFFT(_Rule):
-    """``rfftn`` and its kin; keeps nothing."""
+    """``rfft``, ``rfft2`` and ``rfftn``; keeps nothing."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, dim: list[int], norm: int) -> Tensor:
@@ -148,7 +148,7 @@ class Complex(_Rule):
 
     @staticmethod
     def forward(ctx: Any, real: Tensor, imaginary: Tensor, call: Call) -> Tensor:
-        """Run it as it is."""
+        """Call the original function."""
         return call()
 
     @staticmethod
@@ -159,7 +159,7 @@ class Complex(_Rule):
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """Channels last or contiguous, whichever a kernel would make of it."""
+    """The memory format, channels last or contiguous, that a kernel would choose for a tensor like this."""
     last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
 
@@ -181,7 +181,7 @@ def pack(flags: Tensor) -> Tensor:
     """Eight flags in a byte.
 
     Args:
-        flags: ``(n,)`` bool.
+        flags: Flags to pack, ``(n,)`` bool.
 
     Returns:
         ``(ceil(n / 8),)`` uint8, the first flag in the highest bit.
@@ -196,9 +196,9 @@ def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Undo :func:`pack`.
 
     Args:
-        bits: Made by :func:`pack`.
+        bits: Packed flags, uint8, from :func:`pack`.
         length: Number of flags.
-        dtype: Of the result.
+        dtype: Dtype of the result.
 
     Returns:
         ``(length,)``, 1 where the flag was set and 0 where not.

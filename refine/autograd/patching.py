@@ -1,4 +1,4 @@
-"""Modules whose ``forward`` is replaced for a while."""
+"""Temporary replacement of the ``forward`` of modules."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ Forward = Callable[..., Any]
 
 @contextmanager
 def replaced(modules: Iterable[tuple[nn.Module, Callable[[Forward], Forward]]]) -> Iterator[None]:
-    """Inside, each module calls what is made of its ``forward``; afterwards it has again what it had, its own or none.
+    """Replace the ``forward`` of each module inside the context; restore it afterwards.
 
     Args:
-        modules: Each with a function that takes its ``forward`` and gives what stands in for it.
+        modules: Pairs of a module and a function that maps its ``forward`` to the replacement.
     """
     changed: list[tuple[nn.Module, Forward | None]] = []
     try:
@@ -23,7 +23,7 @@ def replaced(modules: Iterable[tuple[nn.Module, Callable[[Forward], Forward]]]) 
             module.__dict__["forward"] = substitute(module.forward)  # in front of its class's method
         yield
     finally:
-        for module, own in reversed(changed):
+        for module, instance_forward in reversed(changed):
             module.__dict__.pop("forward", None)
-            if own is not None:
-                module.__dict__["forward"] = own
+            if instance_forward is not None:
+                module.__dict__["forward"] = instance_forward

@@ -1,4 +1,4 @@
-"""Half precision for the network, full precision where it would do harm.
+"""Half precision for the network, full precision where half would do harm.
 
 Inside, convolutions and the like run in bfloat16 or float16 (autocast), while Fourier transforms and the packing of
 complex numbers stay islands of float32: half precision has no transform of arbitrary size on any device. Loss, ``z``
@@ -19,12 +19,12 @@ _ISLANDS = _TRANSFORMS - {torch.fft.fftshift, torch.fft.ifftshift} | {torch.view
 
 
 class Islands(TorchFunctionMode):
-    """Gives functions that need full precision their arguments in float32."""
+    """Converts the arguments of functions that need full precision to float32."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Widen, then call."""
+        """Convert half-precision arguments, then call the function."""
         if func in _ISLANDS:
             args = tuple(_widened(argument) for argument in args)
             kwargs = {name: _widened(argument) for name, argument in (kwargs or {}).items()}
@@ -44,8 +44,8 @@ def run_in(name: str, device: torch.device) -> Iterator[None]:
     products may not (``torch.set_float32_matmul_precision``).
 
     Args:
-        name: ``32``, ``bf16`` or ``16``.
-        device: Of the network.
+        name: Name of the precision, ``32``, ``bf16`` or ``16``.
+        device: Device of the network.
     """
     if name == "32":
         yield
@@ -58,10 +58,10 @@ def checked_precision(value: Any) -> str:
     """The name of a precision.
 
     Args:
-        value: ``32``, ``bf16`` or ``16``, as text or number.
+        value: Name of the precision, ``32``, ``bf16`` or ``16``, as text or number.
 
     Raises:
-        ValueError: For any other.
+        ValueError: If there is no such precision.
     """
     if str(value) not in DTYPES:
         raise ValueError(f"refiner.precision must be one of {', '.join(DTYPES)}; got {value!r}.")

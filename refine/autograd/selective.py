@@ -1,4 +1,4 @@
-"""Frozen networks that differentiate cheaply: the same gradients from a fraction of the memory.
+"""Selective differentiation of frozen networks: the same gradients from a fraction of the memory.
 
 A ``TorchFunctionMode`` around the rear sees every function call, from modules and functional code alike, and hands
 those that have a rule (:mod:`refine.autograd.functions`) to it, provided that nothing but the input asks for a
@@ -23,7 +23,7 @@ from refine.autograd.patching import replaced
 
 R = TypeVar("R")
 NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}  # of a Fourier transform, as torch's kernels number them
-Rule = Callable[..., Any]  # takes the call as a thunk, then its arguments; answers NotImplemented where it does not fit
+Rule = Callable[..., Any]  # of the bound call and its arguments; returns NotImplemented where the rule does not fit
 
 
 class Frozen(TorchFunctionMode):
@@ -32,7 +32,7 @@ class Frozen(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Rule or ordinary call."""
+        """Apply the rule of a function, or call it where it has none that fits."""
         kwargs = kwargs or {}
         rule = RULES.get(func) if torch.is_grad_enabled() else None
         if rule is not None:
@@ -52,13 +52,13 @@ def run(
     """Call a function of a frozen network so that its graph is cheap. The result and its gradient are unchanged.
 
     Args:
-        function: For example the rear of a backbone.
-        *args: For the function.
-        rules: Differentiate by the rules.
-        blocks: None keeps what the gradient needs. Otherwise checkpoint: each call of one of these modules keeps its
-            inputs alone and is computed again for the gradient; if there are none, the function as a whole is.
-        within: Makes the context in which the function runs, such as :func:`refine.autograd.precision.run_in`; entered
-            again where something is recomputed, which happens when the caller has long left it.
+        function: Function to call, such as the rear of a backbone.
+        *args: Arguments of the function.
+        rules: True differentiates by the rules of :data:`RULES`.
+        blocks: Modules to checkpoint: each of their calls keeps its inputs alone and is computed again for the
+            gradient. An empty list checkpoints the function as a whole; None checkpoints nothing.
+        within: Function that makes the context in which the function runs, such as
+            :func:`refine.autograd.precision.run_in`; it is entered again where something is recomputed.
     """
 
     @contextmanager
@@ -76,7 +76,7 @@ def run(
 
 
 def _recomputed(function: Callable[..., R], again: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
-    """The function under a checkpoint; this context is entered when it is recomputed."""
+    """The function under a checkpoint; the context ``again`` is entered when it is recomputed."""
     return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
 
 
@@ -170,8 +170,8 @@ def _rfft(default: int | tuple[int, ...] | None) -> Rule:
     def rule(call: Any, input: Any, s: Any = None, dim: Any = default, norm: str | None = None, **kwargs: Any) -> Any:
         if kwargs or s is not None or norm not in NORMS or not _fits(input):
             return NotImplemented
-        every = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-        return RealFFT.of(input, call, [d % input.ndim for d in every], NORMS[norm])
+        dims = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+        return RealFFT.of(input, call, [d % input.ndim for d in dims], NORMS[norm])
 
     return rule
 

@@ -122,6 +122,7 @@ class AOTGAN(SequentialBackbone):
     """
 
     first_block = 7  # modules of the encoder
+    output_settings = SequentialBackbone.output_settings
 
     def __init__(
         self,
@@ -139,6 +140,7 @@ class AOTGAN(SequentialBackbone):
         files = "the official state dict, .pt"
         self.sizes, self.network = sized_network(weights, read, Generator, sizes or AOTGANConfig(), seed, name, files)
         self.weights_hash = hash_state(self.network.state_dict())
+        self.tanh = nn.Tanh()
         self.channels_last = channels_last
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.layers = self._layers("features")
@@ -156,7 +158,7 @@ class AOTGAN(SequentialBackbone):
     def sequence(self) -> nn.Sequential:
         """See :class:`SequentialBackbone`."""
         network = self.network
-        return nn.Sequential(*network.encoder, *network.middle, *network.decoder, nn.Tanh())
+        return nn.Sequential(*network.encoder, *network.middle, *network.decoder, self.tanh)
 
     def enter(self, level: Level) -> Tensor:
         """See :class:`SequentialBackbone`."""

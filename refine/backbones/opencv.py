@@ -29,6 +29,8 @@ class Cv2(FrontRear):
         ValueError: If there is no such method.
     """
 
+    output_settings = ("method", "radius")
+
     def __init__(
         self, method: Literal["telea", "ns"], radius: float = 3, native_size: int = 512, name: str = "cv2"
     ) -> None:

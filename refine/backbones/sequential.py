@@ -6,7 +6,6 @@ z_k = f(z_(k-1)) + d_k. With one cut the tensors have the names of :meth:`Sequen
 """
 
 import copy
-import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -34,6 +33,8 @@ class SequentialBackbone(FrontRear):
     first_block: int
     sizes: Any
     channels_last: bool = False
+    output_settings: tuple[str, ...] = ("cuts", "sizes", "channels_last")
+    _stages: tuple[Any, tuple[nn.Sequential, ...]] | None = None  # and the modules and ends they were made of
 
     @property
     @abstractmethod
@@ -64,7 +65,6 @@ class SequentialBackbone(FrontRear):
             opened = copy.copy(self)
             opened.cuts = (cut,)
             opened.layers = opened._layers(*parts)
-            vars(opened).pop("stages", None)
             yield str(cut), opened
 
     def front(self, level: Level) -> Features:
@@ -83,12 +83,17 @@ class SequentialBackbone(FrontRear):
             x = stage(self._moved(x, features, cut))
         return self.leave(up(x))
 
-    @functools.cached_property
-    def stages(self) -> tuple[nn.Module, ...]:
-        """What :meth:`rear` runs: the trunk from each cut to the next, or to its end, and what follows the trunk."""
-        ends = [self.first_block + cut for cut in (*self.cuts, self.sizes.blocks)]
-        sequence = self.sequence
-        return (*(sequence[a:b] for a, b in pairwise(ends)), sequence[ends[-1] :])
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """What :meth:`rear` runs: the trunk from each cut to the next, or to its end, and what follows the trunk.
+
+        The same objects from call to call, so that they can be checkpointed, until the network or its cuts change.
+        """
+        modules = tuple(self.sequence)
+        ends = (*(self.first_block + cut for cut in (*self.cuts, self.sizes.blocks)), len(modules))
+        if self._stages is None or self._stages[0] != (modules, ends):
+            self._stages = (modules, ends), tuple(nn.Sequential(*modules[a:b]) for a, b in pairwise(ends))
+        return self._stages[1]
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""

@@ -5,7 +5,8 @@
 
 They are verified by their hash and kept in $XDG_CACHE_HOME/refine, else ~/.cache/refine, where the backbone finds them
 by its name when backbone.weights is not given; those in another folder (cache=) are to be given. What has no known
-address has to be fetched by hand: the command says which file, and where to put it. Interrupted downloads continue.
+address has to be fetched by hand: the command says which file, and where to put it. A download appears only when it is
+complete; an interrupted one starts again from the beginning.
 """
 
 import re
@@ -26,7 +27,7 @@ def run(overrides: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        overrides: Hydra's ``key=value``; the first may be the name of a backbone alone.
+        overrides: Hydra's ``key=value``; the first may be only the name of a backbone.
 
     Returns:
         Exit status: 0 if the weights are there, 1 if they could not be fetched.
@@ -41,14 +42,14 @@ def run(overrides: Sequence[str]) -> int:
     if not name or Path(name).name != name:
         raise ConfigError(f"backbone.name={name}: expected the name of a file, under which the weights are kept.")
     folder = Path(config.cache).expanduser() if config.cache is not None else None
-    found = weights_state(backbone, folder)
+    weights = weights_state(backbone, folder)
     url, sha256 = card.get("url"), card.get("sha256")
-    if found.state in ("none", "bundled", "given"):
-        _say(f"backbone '{name}' has nothing to fetch; its weights: {found}.")
+    if weights.state in ("none", "bundled", "given"):
+        _say(f"backbone '{name}' has nothing to fetch; its weights: {weights}.")
         return 0
     _say(f"license of '{name}': {card.get('license') or UNKNOWN}")
-    if found.path is not None:
-        return _already(Path(found.path), sha256)
+    if weights.path is not None:
+        return _already(Path(weights.path), sha256)
     target = cache_path(name, url, folder)
     if not url:
         _say(_by_hand(name, card.get("manual"), target))
@@ -59,20 +60,17 @@ def run(overrides: Sequence[str]) -> int:
 
 def _with_backbone(overrides: Sequence[str]) -> list[str]:
     """Let the first argument be the name of a backbone."""
-    first = [f"backbone={one}" for one in overrides[:1] if "=" not in one]
-    made = [*first, *overrides[len(first) :]]
-    if not any(override.startswith("backbone=") for override in made):
-        raise ConfigError(f"fetch needs a backbone, for example: refine fetch big_lama. There are: {_listed(made)}.")
-    return made
-
-
-def _listed(overrides: Sequence[str]) -> str:
-    return ", ".join(names(overrides))
+    first = [f"backbone={name}" for name in overrides[:1] if "=" not in name]
+    result = [*first, *overrides[len(first) :]]
+    if not any(override.startswith("backbone=") for override in result):
+        available = ", ".join(names(result))
+        raise ConfigError(f"fetch needs a backbone, for example: refine fetch big_lama. There are: {available}.")
+    return result
 
 
 def _already(path: Path, sha256: str | None) -> int:
-    if sha256 is not None and path.is_file() and (found := hash_file(path)) != sha256.lower():
-        _say(f"{path} is there with sha256 {found}; expected {sha256}. Move it away and run the command again.")
+    if sha256 is not None and path.is_file() and (digest := hash_file(path)) != sha256.lower():
+        _say(f"{path} is there with sha256 {digest}; expected {sha256}. Move it away and run the command again.")
         return 1
     _say(f"already there: {path}")
     return 0
@@ -93,13 +91,13 @@ def _fetched(url: str, sha256: str | None, target: Path, use: str) -> int:
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("")
-            found = fetch(url, sha256, target, lambda done, total: bar.update(task, completed=done, total=total))
+            digest = fetch(url, sha256, target, lambda done, total: bar.update(task, completed=done, total=total))
     except FetchError as error:
         expected = f" (sha256 {sha256})" if sha256 else ""
         _say(f"not fetched: {error}\nWithout a network here: get {url}{expected} elsewhere and put it at {target}.")
         return 1
     verified = "verified" if sha256 else "not verified, for card.sha256 is not known"
-    _say(f"{target}\nsha256 {found}, {verified}")
+    _say(f"{target}\nsha256 {digest}, {verified}")
     _say(f"use it: {use}")
     return 0
 

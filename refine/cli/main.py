@@ -1,8 +1,10 @@
 """``refine <command> key=value ...``, also ``python -m refine``."""
 
+import ast
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from refine import __version__
 
@@ -46,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _usage(names: list[str]) -> str:
     lines = ["usage: refine <command> key=value ...", "", "commands:"]
     for name in names:
-        module = import_module(f"refine.cli.{name}")
-        lines.append(f"  {name:10}{(module.__doc__ or '').splitlines()[0]}")
+        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")  # an import would load torch
+        lines.append(f"  {name:10}{(ast.get_docstring(ast.parse(source)) or '').splitlines()[0]}")
     return "\n".join([*lines, "", "refine <command> --help shows its settings"])
 
 

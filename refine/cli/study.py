@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from refine.config import CONFIGS, PATHS, ConfigError, compose, literal, require_bool
 from refine.data.masks import KINDS
-from refine.studies.plan import STUDY, problem, read_plan, write_plan
+from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
 
 # Values that are no paths, even beside a folder of that name.
@@ -30,7 +30,7 @@ def run(overrides: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        overrides: The study's folder, and Hydra's ``key=value``.
+        overrides: Folder of the study, and settings in Hydra's form ``key=value``.
 
     Returns:
         Exit status: 0 if every arm is complete, 1 if one is not, 130 after Ctrl-C.
@@ -45,12 +45,14 @@ def run(overrides: Sequence[str]) -> int:
     if require_bool(config, "report_only"):
         return _conclude(study, list(read_plan(output).values()), output, config, overrides)
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
-    jobs = make_runs(study, output, [absolute(override) for override in common], controls)
-    for job in jobs:
-        _check_run(job)
-    jobs = write_plan(output, jobs)
-    stopped = _launch(_open(jobs), output, launcher)
-    return stopped or _conclude(study, jobs, output, config, overrides)
+    runs = with_fingerprints(make_runs(study, output, [absolute(override) for override in common], controls))
+    unfinished = _unfinished(runs)
+    for run in unfinished:
+        _check_run(run)
+    write_plan(output, runs)
+    print(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete", file=sys.stderr)
+    stopped = _launch(unfinished, output, launcher)
+    return stopped or _conclude(study, runs, output, config, overrides)
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -75,7 +77,7 @@ def _check(config: DictConfig) -> Study:
     for key, example in (("study", "experiments/which_layers"), ("output", "output=runs/which_layers")):
         if OmegaConf.is_missing(config, key) or config[key] is None:
             raise ConfigError(f"study needs {key}=, for example {example}.")
-    for package in ("polars", "scipy", "matplotlib"):
+    for package in ("polars", "scipy", "matplotlib", "jinja2"):
         if find_spec(package) is None:
             raise ConfigError(
                 f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'."
@@ -100,7 +102,7 @@ def absolute(override: str) -> str:
     """A path as it is seen from anywhere, if it is one.
 
     Args:
-        override: Hydra's ``key=value``.
+        override: Setting in Hydra's form ``key=value``.
     """
     key, _, value = override.partition("=")
     path = Path(value).expanduser()
@@ -111,28 +113,26 @@ def absolute(override: str) -> str:
     return f"{key}={path.absolute()}" if given and path.exists() else override
 
 
-def _check_run(job: StudyRun) -> None:
+def _check_run(run: StudyRun) -> None:
     """Find a misspelled setting before the first arm runs, not in the middle of the night."""
     try:
-        compose("predict", job.overrides)
+        compose("predict", run.overrides)
     except ConfigError as error:
-        raise ConfigError(f"arm {job.name}: {error}") from None
+        raise ConfigError(f"arm {run.name}: {error}") from None
 
 
-def _open(jobs: Sequence[StudyRun]) -> list[StudyRun]:
-    """The jobs that are not complete; each place once."""
-    todo = {job.folder: job for job in jobs if problem(job)}
-    print(f"refine study: {len(jobs)} jobs, {len(jobs) - len(todo)} complete", file=sys.stderr)
-    return list(todo.values())
+def _unfinished(runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """The runs that are not complete, one per folder: studies share the runs of their controls."""
+    return list({run.folder: run for run in runs if problem(run)}.values())
 
 
-def _launch(jobs: Sequence[StudyRun], output: Path, launcher: Sequence[str]) -> int:
-    """Run jobs to their ends, in a process of its own; 130 after Ctrl-C, else 0: how each ended is on disk."""
-    if not jobs:
+def _launch(runs: Sequence[StudyRun], output: Path, launcher: Sequence[str]) -> int:
+    """Do runs to their ends, in a process of its own; 130 after Ctrl-C, else 0: how each ended is on disk."""
+    if not runs:
         return 0
     arguments = {
         "study": _quoted(str(output)),
-        "job": ",".join(_quoted(job.name) for job in jobs),
+        "job": ",".join(_quoted(run.name) for run in runs),
         "hydra.sweep.dir": _quoted(str(output / STUDY / "jobs")),
     }
     command = [sys.executable, "-m", "refine.studies.launch", "--multirun", *(f"{k}={v}" for k, v in arguments.items())]
@@ -149,16 +149,16 @@ def _quoted(text: str) -> str:
     return str(QuotedString(literal(text), Quote.single).with_quotes())
 
 
-def _conclude(study: Study, jobs: Sequence[StudyRun], output: Path, config: DictConfig, command: Sequence[str]) -> int:
+def _conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: DictConfig, command: Sequence[str]) -> int:
     """Compare what is there and say what is not."""
     from refine.studies import report
 
-    problems = {job.name: said for job in jobs if (said := problem(job))}
-    report.write(study, jobs, problems, output, page_mib=config.page_mib)
+    problems = {run.name: reason for run in runs if (reason := problem(run))}
+    report.write(study, runs, problems, output, page_mib=config.page_mib)
     if require_bool(config, "publish"):
         report.publish(Path(config.study).expanduser(), output, command)
     print((output / report.MARKDOWN).read_text(), end="")
-    for name, said in problems.items():
-        print(f"refine study: incomplete: {name}: {said}", file=sys.stderr)
-    print(f"refine study: {len(jobs) - len(problems)} of {len(jobs)} jobs complete -> {output}", file=sys.stderr)
+    for name, reason in problems.items():
+        print(f"refine study: incomplete: {name}: {reason}", file=sys.stderr)
+    print(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}", file=sys.stderr)
     return int(bool(problems))

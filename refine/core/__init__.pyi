@@ -1,4 +1,5 @@
 from .backbone import FrontRear
+from .composite import composite
 from .history import OptimizationHistory
 from .objective import Comparison, MultiscaleL1, Objective
 from .pyramid import Pyramid, downscale, erode, make_level
@@ -20,6 +21,7 @@ __all__ = [
     "Sample",
     "Step",
     "Upscaler",
+    "composite",
     "downscale",
     "erode",
     "make_level",

@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from refine.core.fingerprint import arguments, plain, qualified_name, sources
 from refine.core.pyramid import make_level
 from refine.core.types import Features, Level, Sample
 
@@ -25,19 +27,29 @@ class FrontRear(nn.Module, ABC):
 
     Attributes:
         layers: Names of the tensors at the cut that may be optimized: the keys of ``front(...).z``.
-        multiple_of: Sides of a level must be multiples of this many px.
-        minimum_side: And at least this long, px.
+        multiple_of: Divisor of the sides of a level, px.
+        minimum_side: Least side of a level, px.
         native_size: Short side in px at which the pyramid starts.
         weights_hash: Hash of the weights, by which finished results are recognized.
-        name: As messages call it; that of its class if empty.
+        output_settings: Names of the attributes that change the prediction, for :meth:`fingerprint`. A class with an
+            ``__init__`` of its own that does not name them has all arguments of its constructor recorded.
+        name: Name in messages; that of its class if empty.
     """
 
+    output_settings: tuple[str, ...] = ()
     layers: tuple[str, ...]
     multiple_of: int
     native_size: int
     minimum_side: int = 1
     weights_hash: str = ""
     name: str = ""
+    _arguments: Mapping[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note the arguments of the constructor; see :meth:`fingerprint`."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "_arguments", arguments(cls, *args, **kwargs))
+        return self
 
     def freeze(self) -> None:
         """Put the network in eval mode and take its parameters out of differentiation."""
@@ -60,9 +72,45 @@ class FrontRear(nn.Module, ABC):
         """
         return [{} for _ in levels]
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the prediction, as plain values for JSON: backbones that agree in it predict the same.
+
+        Returns:
+            ``class``, qualified; ``source``, SHA-256 by module of the adapter's and its network's code, torch's
+            excepted; ``weights``, their hash; ``settings``, the attributes in ``output_settings`` or the arguments of
+            the constructor, and what the pyramid needs to know.
+
+        Raises:
+            ValueError: If ``weights_hash`` is empty.
+        """
+        if not self.weights_hash:
+            raise ValueError(
+                f"backbone '{self.name or type(self).__name__}' has an empty weights_hash, so that finished results "
+                "cannot be told from those of other weights. Set self.weights_hash = hash_state(self.state_dict()) at "
+                "the end of its __init__ (from refine.weights import hash_state)."
+            )
+        classes = {kind for module in self.modules() for kind in type(module).__mro__ if kind not in FrontRear.__mro__}
+        code = [kind for kind in classes if kind.__module__.partition(".")[0] not in ("torch", "builtins")]
+        return {
+            "class": qualified_name(type(self)),
+            "source": sources(code),
+            "weights": self.weights_hash,
+            "settings": self._settings(),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        lineage = type(self).__mro__
+        constructed = next(kind for kind in lineage if "__init__" in vars(kind))
+        declared = next(kind for kind in lineage if "output_settings" in vars(kind))
+        names = ("native_size", "multiple_of", "minimum_side", *self.output_settings)
+        settings = {name: plain(getattr(self, name)) for name in names}
+        if issubclass(declared, constructed):
+            return settings
+        return {name: value for name, value in self._arguments.items() if name not in ("weights", "name")} | settings
+
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """Modules of the rear, none within another, of which ``refiner.checkpoint`` keeps the inputs alone.
+        """Modules of the rear, none within another, of which ``refiner.gradient_checkpointing`` keeps the inputs alone.
 
         Worth naming where what a block keeps for its gradient outweighs its inputs, as in attention or group norm
         under the rules of :mod:`refine.autograd.selective`; a block must not overwrite its input. None: the rear as a

@@ -1,4 +1,4 @@
-"""Where a refiner runs: the device asked for, the best there is, or the one that can."""
+"""The device a refiner runs on: the requested one, the best one, or the CPU where that one cannot run the network."""
 
 import re
 import warnings
@@ -12,15 +12,15 @@ def place(refiner: Refiner, device: str) -> Refiner:
     """Move a refiner to a device, or to the CPU where the device lacks an operation of the network, and say so.
 
     Args:
-        refiner: To move.
-        device: ``auto`` for the best there is, or torch's name of one.
+        refiner: Refiner to be moved.
+        device: Torch's name of a device, or ``auto`` for the best one.
 
     Raises:
         ValueError: If there is no such device.
     """
-    chosen = checked_device(device)
-    refiner.to(chosen)
-    if chosen.type == "cpu":
+    requested = checked_device(device)
+    refiner.to(requested)
+    if requested.type == "cpu":
         return refiner
     try:
         _probe(refiner)
@@ -28,7 +28,7 @@ def place(refiner: Refiner, device: str) -> Refiner:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).splitlines()[0]
-        warnings.warn(f"device {chosen} cannot run this network ({reason}); using the CPU instead.", stacklevel=2)
+        warnings.warn(f"device {requested} cannot run this network ({reason}); using the CPU instead.", stacklevel=2)
         refiner.to("cpu")
     return refiner
 
@@ -41,10 +41,10 @@ def best_device() -> torch.device:
 
 
 def checked_device(name: str) -> torch.device:
-    """The device of a name.
+    """The device with this name.
 
     Args:
-        name: ``auto`` for the best there is, or torch's own.
+        name: Torch's name of a device, or ``auto`` for the best one.
 
     Raises:
         ValueError: If there is no such device.
@@ -57,8 +57,8 @@ def checked_device(name: str) -> torch.device:
     kind, index = match[1], int(match[2] or 0)
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if index >= count:
-        here = f"has {count} of these" if count else "or this build of torch has none"
-        raise ValueError(f"device={name}: this machine {here}; use device=cpu or device=auto.")
+        reason = f"has {count} of these" if count else "or this build of torch has none"
+        raise ValueError(f"device={name}: this machine {reason}; use device=cpu or device=auto.")
     return torch.device(name if kind == "cuda" else kind)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor
 
@@ -9,20 +10,28 @@ WINDOW = 3  # updates over which the decrease of the loss is judged
 
 
 class OptimizationHistory:
-    """The course of one level: its losses, and the predictions that may become the result.
+    """Losses of one level, and the predictions that may become its result.
 
     Args:
-        keep: ``best`` or ``last``, as in :class:`refine.core.refiner.Refiner`.
+        keep: Rule that picks the result, ``best`` or ``last``, see :class:`refine.core.refiner.Refiner`.
+
+    Attributes:
+        losses: Loss after 0, 1, 2 ... updates; NaN where an iterate was not finite.
     """
 
-    def __init__(self, keep: str) -> None:
+    def __init__(self, keep: Literal["best", "last"]) -> None:
         self.keep = keep
         self.losses: list[float] = []
         self._best: tuple[int, Tensor] | None = None
         self._last: tuple[int, Tensor] | None = None
 
     def add(self, loss: float, prediction: Tensor) -> bool:
-        """Note one iterate; False if it is not finite and the level has to end."""
+        """Record one iterate; False if it is not finite and the level has to end.
+
+        Args:
+            loss: Value of the objective.
+            prediction: Raw prediction, ``(1, 3, h, w)``.
+        """
         finite = math.isfinite(loss) and bool(prediction.isfinite().all())
         update = len(self.losses)
         self.losses.append(loss if finite else math.nan)
@@ -31,14 +40,19 @@ class OptimizationHistory:
             self._best = (update, prediction)
         return finite
 
-    def chosen(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
-        """The prediction to keep and the number of updates behind it; -1 where no iterate is finite."""
-        chosen = self._best
+    def result(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
+        """The prediction to keep and the number of updates behind it.
+
+        Args:
+            fallback: Function that makes a prediction where no iterate is finite; the number is -1 then.
+        """
+        iterate = self._best
         if self.keep == "last" and self._last is not None and self.losses[-1] <= self.losses[0]:
-            chosen = self._last
-        if chosen is None:
+            iterate = self._last
+        if iterate is None:
             return fallback(), -1
-        return chosen[1], chosen[0]
+        update, prediction = iterate
+        return prediction, update
 
     def settled(self, tolerance: float) -> bool:
         """Whether the loss fell by less than this share of itself over the last few updates; never for 0."""

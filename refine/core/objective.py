@@ -1,4 +1,4 @@
-"""What "agrees with the coarser level" means.
+"""The loss of the refinement: how far a prediction is from the result of the next coarser level.
 
 An objective is stateless: level and guide are arguments. ``prepare`` does once per level what does not depend on the
 prediction (masks, erosion); the comparison it returns is called once per update.
@@ -17,12 +17,13 @@ from refine.core.types import Level
 
 @dataclass(frozen=True)
 class Comparison:
-    """A loss made ready for one level.
+    """The loss of one level, with its masks and guide bound.
 
     Attributes:
-        loss: Raw padded prediction ``(B, 3, h, w)`` -> loss ``(B,)``; terms without pixels contribute 0.
-        guided_fraction: ``(B,)`` share of the hole, at the guide's resolution, that is compared with the guide.
-        has_pixels: ``(B,)`` bool; False where no term has a pixel and there is nothing to optimize.
+        loss: Function of the raw padded prediction, ``(B, 3, h, w)``, that returns the loss, ``(B,)``; a term without
+            pixels is 0.
+        guided_fraction: Share of the hole that is compared with the guide, ``(B,)`` in [0, 1].
+        has_pixels: Bool, ``(B,)``; False where no term has a pixel and there is nothing to optimize.
     """
 
     loss: Callable[[Tensor], Tensor]
@@ -31,14 +32,14 @@ class Comparison:
 
 
 class Objective(Protocol):
-    """How a prediction is compared with the guide; write a class with this method to bring your own."""
+    """A loss between prediction and guide; any class with this method is one."""
 
     def prepare(self, level: Level, guide: Tensor) -> Comparison:
-        """Make the loss of one level ready.
+        """Bind the loss to one level.
 
         Args:
-            level: The level to refine.
-            guide: ``(B, 3, h', w')`` composited result of the next coarser level, at its true size.
+            level: Level to refine.
+            guide: Composited result of the next coarser level, ``(B, 3, h', w')``, at its true size.
         """
         ...
 
@@ -47,8 +48,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the pixels of a mask, 0 where it has none (a mean of nothing is NaN).
 
     Args:
-        values: ``(B, C, h, w)``.
-        mask: ``(B, 1, h, w)`` bool.
+        values: Tensor, ``(B, C, h, w)``.
+        mask: Bool mask, ``(B, 1, h, w)``.
 
     Returns:
         ``(B,)``.
@@ -66,14 +67,23 @@ def scaled_erosion(erosion: int, native_size: int | None) -> int:
 
 
 class MultiscaleL1:
-    """L1 distance of the downscaled prediction to the guide, inside the eroded hole (paper section 2 and 3).
+    """L1 distance of the downscaled prediction to the guide, inside the eroded hole (paper, sections 2 and 3).
+
+    For features z, a guide y_guide and an input image x the loss is::
+
+        L(z) = mean over G of |D(rear(z)) - y_guide|  +  w * mean over K of |rear(z) - x|
+
+    D downscales to the size of the guide, by a Gaussian filter and bilinear interpolation (section 2). G are the guided
+    pixels: those that are hole all over at the guide's resolution, eroded by a circle so that thin parts of the hole,
+    which the network fills well anyway, are left out (section 3). K are the known pixels of the padded level, with
+    weight w = ``known_weight``; the paper has no such term. Each mean runs over pixels and color channels.
 
     Args:
-        erosion: Diameter in px of the circle by which the hole is eroded at the guide's resolution, odd; 0 for none.
-        native_size: If given, ``erosion`` is meant for a network of 512 px and is scaled to this one.
-        known_weight: Weight of a second term, the mean L1 distance of the raw prediction to the input over the known
-            pixels of the padded level. The paper has none; the published code has it at weight 1.
-        factor: Nominal ratio of the pyramid, from which the downscaling filter follows.
+        erosion: Diameter of the circle, px at the guide's resolution, odd; 0 for no erosion. The paper has 15.
+        native_size: Native size of the network, px; ``erosion`` is then scaled by ``native_size / 512``. None does not
+            scale it.
+        known_weight: Weight of the term over the known pixels, >= 0. The published code has 1.
+        factor: Ratio of neighboring levels of the pyramid, from which the Gaussian filter follows.
 
     Raises:
         ValueError: For an even or negative erosion or a negative weight.

@@ -10,11 +10,11 @@ def numbers(name: str, value: Any, kind: type[Number], expected: str, ok: Callab
     """One number or several, as a tuple.
 
     Args:
-        name: Of the setting, for the message.
-        value: As the user gave it.
-        kind: ``int`` or ``float``.
-        expected: What ``ok`` asks for, in words.
-        ok: Whether a number is in range.
+        name: Name of the setting, for the error message.
+        value: Value of the setting, a number or a list of numbers.
+        kind: Type of the numbers, ``int`` or ``float``.
+        expected: Description of the allowed range, for the error message.
+        ok: Function that tells whether a number is in the allowed range.
 
     Raises:
         ValueError: If it is neither a number in range nor a list of such.
@@ -30,5 +30,5 @@ def numbers(name: str, value: Any, kind: type[Number], expected: str, ok: Callab
 
 
 def at_level(values: tuple[Number, ...], level: int) -> Number:
-    """The number of a refined level, of which the first is level 1; the last number goes on."""
+    """The number of a refined level, of which the first is level 1; the last number holds for all further levels."""
     return values[min(level, len(values)) - 1]

@@ -1,4 +1,4 @@
-"""From pixels to pixels: downscaling, eroding and padding, and the image pyramid made of them."""
+"""The image pyramid, and the downscaling, erosion and padding it is made of."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ PADDINGS = ("reflect", "symmetric", "replicate")
 def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tensor:
     """Shrink by a Gaussian filter followed by bilinear interpolation (paper section 2).
 
-    At ``factor=2`` this is the published code's 5x5 filter with sigma 1.
+    With ``factor=2`` this is the published code's 5x5 filter with sigma 1.
 
     Args:
-        image: ``(B, C, H, W)``.
-        size: ``(height, width)`` of the result.
+        image: Image, ``(B, C, H, W)``.
+        size: Size ``(height, width)`` of the result, px.
         factor: Nominal ratio, from which the width of the filter follows (sigma = factor / 2 px).
 
     Returns:
@@ -42,11 +42,11 @@ def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def downscale_mask(mask: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tensor:
-    """Shrink a mask so that any contact with the hole is hole: no hole pixel leaks into a known one.
+    """Shrink a mask; a pixel of the result is hole if any pixel it is made of is: no hole leaks into known pixels.
 
     Args:
-        mask: ``(B, 1, H, W)``, 1 = hole.
-        size: ``(height, width)`` of the result.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        size: Size ``(height, width)`` of the result, px.
         factor: Nominal ratio, as in :func:`downscale`.
 
     Returns:
@@ -56,11 +56,11 @@ def downscale_mask(mask: Tensor, size: tuple[int, int], factor: float = 2.0) -> 
 
 
 def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Shrink a mask so that only what is hole all over stays hole.
+    """Shrink a mask; a pixel of the result is hole only if all pixels it is made of are.
 
     Args:
-        mask: ``(B, 1, H, W)``, 1 = hole.
-        size: ``(height, width)`` of the result.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        size: Size ``(height, width)`` of the result, px.
 
     Returns:
         ``(B, 1, *size)`` with values {0, 1}.
@@ -73,7 +73,7 @@ def circle(diameter: int) -> Tensor:
     """A filled circle as a flat structuring element, pixel for pixel OpenCV's ``MORPH_ELLIPSE``.
 
     Args:
-        diameter: Odd number of pixels.
+        diameter: Diameter of the circle, px, odd.
 
     Returns:
         ``(diameter, diameter)`` of zeros and ones.
@@ -87,11 +87,11 @@ def circle(diameter: int) -> Tensor:
 
 
 def erode(mask: Tensor, diameter: int) -> Tensor:
-    """Take a rim of about ``diameter / 2`` px off the hole; the image border takes nothing off.
+    """Erode the hole by a circle, about ``diameter / 2`` px from each edge; the image border does not erode it.
 
     Args:
-        mask: ``(B, 1, H, W)``, 1 = hole.
-        diameter: Of the circle, px, odd; 0 or 1 leaves the mask as it is.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        diameter: Diameter of the circle, px, odd; 0 or 1 does not change the mask.
 
     Returns:
         ``(B, 1, H, W)`` with values {0, 1}.
@@ -122,10 +122,10 @@ def pad(image: Tensor, size: tuple[int, int], padding: str = "symmetric") -> Ten
     """Grow at the bottom and right; sides too short for ``padding`` are padded by replication.
 
     Args:
-        image: ``(B, C, H, W)``.
-        size: ``(height, width)`` of the result, at least that of the image.
-        padding: ``symmetric`` repeats the edge pixel (the LaMa prediction script), ``reflect`` does not (its
-            refiner), ``replicate`` repeats nothing else.
+        image: Image, ``(B, C, H, W)``.
+        size: Size ``(height, width)`` of the result, px, at least that of the image.
+        padding: Kind of padding. ``symmetric`` mirrors with the edge pixel (LaMa's prediction script), ``reflect``
+            mirrors without it (LaMa's refiner), ``replicate`` repeats the edge pixel.
 
     Returns:
         ``(B, C, *size)``; the image itself if nothing is to be added.
@@ -145,9 +145,9 @@ class Pyramid:
     Args:
         smallest_side: Short side in px that the coarsest level should come nearest to; the number of levels is
             ``1 + round(log(short side / smallest_side) / log(factor))``, the published code's rule.
-        max_levels: At most so many levels; the finest are kept. None for as many as fit.
-        factor: Ratio between neighboring levels.
-        padding: How levels are padded to the backbone's multiple: ``symmetric``, ``reflect`` or ``replicate``.
+        max_levels: Largest number of levels, >= 1; the finest are kept. None for as many as fit.
+        factor: Ratio of the sizes of neighboring levels, > 1.
+        padding: Kind of padding to the backbone's multiple: ``symmetric``, ``reflect`` or ``replicate``.
 
     Raises:
         ValueError: For values outside these ranges.
@@ -186,13 +186,13 @@ class Pyramid:
         """Build the levels.
 
         Args:
-            image: ``(B, 3, H, W)``.
-            mask: ``(B, 1, H, W)``, 1 = hole.
-            multiple_of: Sides of every level are padded to multiples of this.
-            minimum_side: And to at least this.
+            image: Image, ``(B, 3, H, W)``.
+            mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+            multiple_of: Divisor of the sides of every padded level, px.
+            minimum_side: Smallest side of a padded level, px.
 
         Returns:
-            The levels, coarse to fine; the last holds the given pixels, padded.
+            The levels, coarse to fine; the last holds the image and mask themselves, padded.
         """
         scales = [(image, mask)]
         for size in self.sizes(*image.shape[-2:])[-2::-1]:
@@ -207,11 +207,11 @@ def make_level(
     """Pad one scale to what a network accepts.
 
     Args:
-        image: ``(B, 3, h, w)``.
-        mask: ``(B, 1, h, w)``, 1 = hole.
-        multiple_of: Sides are padded to multiples of this.
-        minimum_side: And to at least this, px.
-        padding: As in :func:`pad`.
+        image: Image, ``(B, 3, h, w)``.
+        mask: Mask, ``(B, 1, h, w)``, 1 = hole.
+        multiple_of: Divisor of the sides after padding, px.
+        minimum_side: Smallest side after padding, px.
+        padding: Kind of padding, see :func:`pad`.
 
     Returns:
         The level, with its true size.

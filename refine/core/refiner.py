@@ -1,7 +1,7 @@
 """Multiscale feature refinement: Algorithm 1 of Kulshreshtha, Pugh and Jiddi (2022).
 
 ``multiscale_inpaint`` of the paper is :meth:`Refiner._refine_image`, ``predict_and_refine`` is
-:meth:`Refiner._refine_level`. This is the only file that differentiates.
+:meth:`Refiner._refine_level`. This is the only file that computes gradients.
 """
 
 import functools
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from refine.autograd import selective as frozen
+from refine.autograd import selective
 from refine.autograd.precision import checked_precision, run_in
 from refine.core.backbone import FrontRear
+from refine.core.composite import composite
 from refine.core.history import OptimizationHistory
 from refine.core.objective import Objective
+from refine.core.optimization import single_evaluation, trainable_copy
 from refine.core.per_level import at_level, numbers
 from refine.core.pyramid import Pyramid, enlarge
 from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
@@ -30,27 +32,37 @@ OnStep = Callable[[Step], None]
 
 
 class Refiner:
-    """Fills holes with a trained network and refines the fill level by level.
+    """Fills holes with a trained network and refines the fill level by level, coarse to fine.
+
+    The coarsest level is the network's plain prediction (paper, section 2). At each further level the features
+    ``z_0 = front(image, mask)`` are computed once, then moved against the gradient of the objective L::
+
+        z_(k+1) = Adam(z_k, dL/dz (z_k)),    k = 0 ... n - 1
+        result  = composite(rear(z_m)),      m = n for keep="last",  m = argmin_k L(z_k) for keep="best"
+
+    With n = ``steps`` updates rear and loss are evaluated n + 1 times: once before each update, with gradient, and once
+    for the final forward pass, without. The result is the guide of the next level. The paper has n = 15 and a learning
+    rate of 0.002 (section 3; its Algorithm 1 names 0.001), and returns the last iterate.
 
     Args:
-        backbone: The network, cut in front and rear.
-        pyramid: Builds the levels.
-        objective: What agreement with the coarser level means.
-        optimize: Names of the tensors at the cut that move, out of ``backbone.layers``; None for all of them.
-        steps: Updates per level. A list gives one number per refined level, coarse to fine; its last entry goes on
-            for any further level.
-        lr: Learning rate; a list as for ``steps``.
-        optimizer: Takes the tensors and ``lr``.
-        keep: Which iterate becomes the result. ``best`` takes the one of lowest loss. ``last`` takes the last, as the
-            paper does, unless its loss is non-finite or above the one the level began with; then the best.
-        frozen: Differentiate the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by bit,
-            from a fraction of the memory. False is the control.
-        checkpoint: Keep still less of the rear and compute it again for the gradient.
-        precision: ``32``, or ``bf16`` or ``16`` for the network alone: Fourier transforms, loss, z and optimizer stay
+        backbone: Network, cut into front and rear.
+        pyramid: Pyramid that makes the levels.
+        objective: Loss L between a prediction and the result of the coarser level.
+        optimize: Names of the tensors at the cut that are optimized, out of ``backbone.layers``; None for all of them.
+        steps: Updates per level, >= 0. A list gives one number per refined level, coarse to fine; its last entry holds
+            for all further levels.
+        lr: Learning rate, > 0; a list as for ``steps``.
+        optimizer: Function that makes an optimizer of a list of tensors and ``lr``.
+        keep: Iterate that becomes the result. ``best`` has the lowest loss; ``last`` is the last, unless its loss is
+            not finite or above the loss before the first update: then the best.
+        frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
+            bit, from a fraction of the memory. False is the control.
+        gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
+        precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss, z and optimizer stay
             in float32.
-        compile: Run the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU, takes
-            minutes for the first update at each size, and keeps more than the rules do.
-        tolerance: End a level when its loss fell by less than this share of itself over three updates; 0 for never.
+        tolerance: Relative decrease of the loss over three updates, in [0, 1), below which a level ends; 0 for never.
+        compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
+            takes minutes for the first update at each size, and keeps more than the rules do.
 
     Raises:
         ValueError: If a name is not one of the backbone's layers, a number is out of range, or settings exclude each
@@ -68,7 +80,7 @@ class Refiner:
         optimizer: Callable[..., Optimizer] = Adam,
         keep: Literal["best", "last"] = "best",
         frozen: bool = True,
-        checkpoint: bool = False,
+        gradient_checkpointing: bool = False,
         precision: str | int = "32",
         tolerance: float = 0.0,
         compile: bool = False,
@@ -83,15 +95,16 @@ class Refiner:
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
-        self.checkpoint = checkpoint
+        self.gradient_checkpointing = gradient_checkpointing
         self.precision = checked_precision(precision)
         if not 0 <= tolerance < 1:
             raise ValueError(f"refiner.tolerance must be in [0, 1), a share of the loss; got {tolerance}.")
         self.tolerance = tolerance
-        if compile and (checkpoint or self.precision != "32"):
+        if compile and (gradient_checkpointing or self.precision != "32"):
             raise ValueError(
-                f"refiner.compile=true compiles the rear as a whole in float32; got checkpoint={checkpoint}, precision="
-                f"{self.precision}. Set refiner.checkpoint=false and refiner.precision=32, or refiner.compile=false."
+                "refiner.compile=true compiles the rear as a whole in float32; got gradient_checkpointing="
+                f"{gradient_checkpointing}, precision={self.precision}. Set refiner.gradient_checkpointing=false and "
+                "refiner.precision=32, or refiner.compile=false."
             )
         self._compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
@@ -100,28 +113,26 @@ class Refiner:
     def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
         layers = self.backbone.layers
         name = self.backbone.name or type(self.backbone).__name__
-        if optimize is None:
-            chosen: Sequence[str] = layers
-        else:
-            chosen = [optimize] if isinstance(optimize, str) else optimize
-        for layer in chosen:
+        selected = layers if optimize is None else [optimize] if isinstance(optimize, str) else optimize
+        available = ", ".join(layers) or "none"
+        for layer in selected:
             if layer not in layers:
                 raise ValueError(
-                    f"backbone '{name}' has no layer '{layer}'; it exposes: {', '.join(layers) or 'none'}. "
+                    f"backbone '{name}' has no layer '{layer}'; it exposes: {available}. "
                     "Set refiner.optimize to some of these."
                 )
-        if not chosen and any(self.steps):
+        if not selected and any(self.steps):
             raise ValueError(
-                f"backbone '{name}' is given nothing to optimize; it exposes: {', '.join(layers) or 'none'}. Use "
-                "preset=off, or set refiner.optimize to some of these."
+                f"backbone '{name}' is given nothing to optimize; it exposes: {available}. Use preset=plain, or set "
+                "refiner.optimize to some of these."
             )
-        return tuple(chosen)
+        return tuple(selected)
 
     def to(self, device: torch.device | str) -> "Refiner":
-        """Move the backbone; images given later follow it.
+        """Move the backbone; each image is moved to it when it is refined.
 
         Args:
-            device: For example ``cuda``.
+            device: Torch device, such as ``cuda``.
         """
         self.backbone.to(device)
         return self
@@ -137,11 +148,11 @@ class Refiner:
         """Fill the hole of each image. Works under ``no_grad``, ``inference_mode`` and ``autocast`` alike.
 
         Args:
-            image: ``(B, 3, H, W)`` RGB in [0, 1].
-            mask: ``(B, 1, H, W)``, 1 = hole, 0 = known.
-            conditions: Extra inputs of the backbone, one mapping per level; None lets the backbone make them.
-            on_step: Told every evaluation of the loss.
-            key: Seeds what is random in the backbone's conditions.
+            image: Image, ``(B, 3, H, W)``, RGB in [0, 1].
+            mask: Mask, ``(B, 1, H, W)``, 1 = hole, 0 = known.
+            conditions: Extra inputs of the backbone, one mapping per level; None if the backbone makes them itself.
+            on_step: Function called at every evaluation of the loss.
+            key: Name of the sample; it seeds what is random in the backbone's conditions.
 
         Returns:
             The result at the input's size and on its device.
@@ -154,16 +165,16 @@ class Refiner:
         device = self.backbone.device
         dtype = torch.promote_types(image.dtype, torch.float32)
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
-        plain = torch.autocast(device.type, enabled=False)
-        with torch.inference_mode(False), torch.no_grad(), plain:
+        no_autocast = torch.autocast(device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), no_autocast:
             image, mask = _ordinary(image), _ordinary(mask)
             refined = []
             for b in range(image.shape[0]):
                 sample = Sample(key, image[b : b + 1].to(device, dtype), mask[b : b + 1].to(device, dtype))
-                own = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
-                refined.append(self._refine_image(sample, own, on_step))
+                inputs = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
+                refined.append(self._refine_image(sample, inputs, on_step))
             result = Refinement.stack(refined)
-            return replace(result, image=torch.where(mask > 0, result.image.to(image), image))
+            return replace(result, image=composite(result.image, image, mask))
 
     def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
         backbone = self.backbone
@@ -172,7 +183,7 @@ class Refiner:
             conditions = backbone.conditions(sample, levels)
         if len(conditions) != len(levels):
             raise ValueError(f"conditions must hold one mapping per level: {len(levels)}; got {len(conditions)}.")
-        return tuple(replace(level, conditions=own) for level, own in zip(levels, conditions, strict=True))
+        return tuple(replace(level, conditions=c) for level, c in zip(levels, conditions, strict=True))
 
     def _refine_image(
         self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None, on_step: OnStep | None
@@ -181,11 +192,13 @@ class Refiner:
         levels = self._levels(sample, conditions)
         self._warn_if_single(levels)
         if not sample.mask.any():
-            return Refinement(sample.image, tuple(_untouched(level) for level in levels))
+            start = time.perf_counter()
+            unchanged = (LevelResult.of(level, level.crop(level.image), start) for level in levels)
+            return Refinement(sample.image, tuple(unchanged))
         results = [self._predict(levels[0])]
         for index, level in enumerate(levels[1:], start=1):
-            tell = _teller(on_step, index, len(levels), at_level(self.steps, index))
-            results.append(self._refine_level(level, results[-1].image, index, tell))
+            report = _reporter(on_step, index, len(levels), at_level(self.steps, index))
+            results.append(self._refine_level(level, results[-1].image, index, report))
         return Refinement(results[-1].image, tuple(results))
 
     def _predict(self, level: Level) -> LevelResult:
@@ -196,33 +209,33 @@ class Refiner:
             raise FloatingPointError(
                 "the backbone's plain prediction has non-finite values; check its weights, or use refiner.precision=32."
             )
-        return _result(level, prediction, [], 0, 0.0, start)
+        return LevelResult.of(level, prediction, start)
 
-    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Callable[..., None]) -> LevelResult:
+    def _refine_level(self, level: Level, guide: Tensor, index: int, report: Callable[..., None]) -> LevelResult:
         """``predict_and_refine`` of Algorithm 1."""
         start = time.perf_counter()
         comparison = self.objective.prepare(level, guide)
         features = self._front(level)
-        z = {name: _leaf(features.z[name]) for name in self.optimize}
+        z = {name: trainable_copy(features.z[name]) for name in self.optimize}
         features = replace(features, z={**features.z, **z})
         steps = at_level(self.steps, index) if bool(comparison.has_pixels) else 0
         optimizer = self.optimizer(z.values(), lr=at_level(self.lr, index)) if steps else None
-        iterates = OptimizationHistory(self.keep)
+        history = OptimizationHistory(self.keep)
         for update in range(steps + 1):
             with torch.set_grad_enabled(update < steps):  # the last is the final forward pass
                 prediction = self._rear(level, features)
                 loss = comparison.loss(prediction).sum()
-            value, seen = loss.item(), level.crop(prediction.detach())
-            finite = iterates.add(value, seen)
-            tell(update, value, seen)
-            if not finite or optimizer is None or update == steps or iterates.settled(self.tolerance):
+            value, detached = loss.item(), level.crop(prediction.detach())
+            finite = history.add(value, detached)
+            report(update, value, detached)
+            if not finite or optimizer is None or update == steps or history.settled(self.tolerance):
                 break
             optimizer.zero_grad()
             self._differentiate(loss, z.values())
-            optimizer.step(_once(loss))
-        prediction, kept = iterates.chosen(fallback=lambda: enlarge(guide, level.size))
-        losses = iterates.losses if bool(comparison.has_pixels) else []
-        return _result(level, prediction, losses, kept, float(comparison.guided_fraction), start)
+            optimizer.step(single_evaluation(loss))
+        prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
+        losses = history.losses if bool(comparison.has_pixels) else []
+        return LevelResult.of(level, prediction, start, losses, kept, float(comparison.guided_fraction))
 
     def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
         """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
@@ -238,13 +251,13 @@ class Refiner:
             return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
 
     def _rear(self, level: Level, features: Features) -> Tensor:
-        blocks = self.backbone.blocks if self.checkpoint else None
+        blocks = self.backbone.blocks if self.gradient_checkpointing else None
         rear = self._compiled if self._compiled and torch.is_grad_enabled() else self.backbone.rear
-        if self.precision == "32" and self.backbone.dtype in (torch.float16, torch.bfloat16):  # z is wider, see _leaf
+        if self.precision == "32" and self.backbone.dtype in (torch.float16, torch.bfloat16):  # z is float32
             z = {name: features.z[name].to(self.backbone.dtype) for name in self.optimize}
             features = replace(features, z={**features.z, **z})
         within = functools.partial(run_in, self.precision, level.image.device)
-        return frozen.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
+        return selective.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
 
     def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
         if len(levels) > 1 or self._warned or self.pyramid.max_levels == 1:
@@ -265,64 +278,18 @@ class Upscaler(Refiner):
         levels = super()._levels(sample, conditions)
         return levels if len(levels) == 1 else (levels[0], levels[-1])
 
-    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Callable[..., None]) -> LevelResult:
+    def _refine_level(self, level: Level, guide: Tensor, index: int, report: Callable[..., None]) -> LevelResult:
         start = time.perf_counter()
-        return _result(level, enlarge(guide, level.size), [], 0, 0.0, start)
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    """A copy to optimize, at least in float32; contiguous, as optimizers such as L-BFGS want it and its gradient."""
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    return tensor.detach().to(wide, copy=True, memory_format=torch.contiguous_format).requires_grad_()
-
-
-def _once(loss: Tensor) -> Callable[[], float]:
-    """Tells an optimizer that asks, such as L-BFGS, the loss whose gradient z has already; an update is one evaluation.
-
-    Raises:
-        ValueError: From the closure, if it asks again in the same update.
-    """
-    given = [loss.item()]
-
-    def closure() -> float:
-        if not given:
-            raise ValueError(
-                "refiner.optimizer evaluates the loss several times per update, but an update is one evaluation; for "
-                "torch.optim.LBFGS set +refiner.optimizer.max_iter=1 and no line search."
-            )
-        return given.pop()
-
-    return closure
+        return LevelResult.of(level, enlarge(guide, level.size), start)
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _teller(on_step: OnStep | None, level: int, levels: int, steps: int) -> Callable[..., None]:
-    def tell(step: int, loss: float, prediction: Tensor) -> None:
+def _reporter(on_step: OnStep | None, level: int, levels: int, steps: int) -> Callable[..., None]:
+    def report(step: int, loss: float, prediction: Tensor) -> None:
         if on_step is not None:
             on_step(Step(level, levels, step, steps, loss, lambda: prediction.clone()))
 
-    return tell
-
-
-def _result(
-    level: Level, prediction: Tensor, losses: list[float], kept: int, guided_fraction: float, start: float
-) -> LevelResult:
-    """Clamp, composite and account for one level of one image."""
-    known = level.crop(level.image)
-    return LevelResult(
-        prediction=prediction,
-        image=torch.where(level.crop(level.mask) > 0, prediction.clamp(0, 1), known),
-        losses=torch.tensor(losses, dtype=torch.float64).unsqueeze(1),
-        updates=torch.tensor([max(0, len(losses) - 1)]),
-        kept=torch.tensor([kept]),
-        guided_fraction=torch.tensor([guided_fraction]),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _untouched(level: Level) -> LevelResult:
-    """The level of an image without a hole."""
-    return _result(level, level.crop(level.image), [], 0, 0.0, time.perf_counter())
+    return report

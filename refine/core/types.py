@@ -1,4 +1,4 @@
-"""The words and conventions every other file relies on.
+"""The types that all of the project shares, and its conventions for images, masks and levels.
 
     image, mask -> pyramid -> [per level, coarse to fine: front -> z, optimized so that rear(z) agrees
     with the coarser result -> rear -> composite] -> image
@@ -8,7 +8,7 @@ Conventions, stated here and nowhere repeated:
 - An *image* is ``float32 (B, 3, H, W)``, RGB in [0, 1].
 - A *mask* is ``float32 (B, 1, H, W)`` with values {0, 1}: **1 = hole** (to fill), 0 = known (to keep).
 - Levels run **coarse to fine**: index 0 is the smallest.
-- A *prediction* is what a backbone says, raw: on the nominal [0, 1] scale, unclamped and uncomposited.
+- A *prediction* is the output of a backbone, raw: on the nominal [0, 1] scale, unclamped and uncomposited.
   Only the Refiner clamps and composites.
 - Known pixels come back bit-exact and the output has the size of the input.
 - A batch equals its images run alone.
@@ -16,6 +16,7 @@ Conventions, stated here and nowhere repeated:
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,17 +24,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refine.core.composite import composite
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image to fill, as the predict loop hands it on.
+    """One image to fill.
 
     Attributes:
         key: Unique name within a run; seeds everything random that happens to this sample.
-        image: ``(B, 3, H, W)`` RGB in [0, 1].
-        mask: ``(B, 1, H, W)`` with 1 = hole.
-        source: What the writer needs to make a file of the result; opaque to the engine.
-        truth: ``(B, 3, H, W)`` what the hole really holds, for scores; None where nobody knows.
+        image: Image, ``(B, 3, H, W)``, RGB in [0, 1].
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        source: Data from which the writer makes a file of the result; the engine does not look at it.
+        truth: Ground truth, ``(B, 3, H, W)``, for scores; None where it is unknown.
     """
 
     key: str
@@ -86,7 +89,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluation of the loss, told to ``on_step`` while a level is refined.
+    """One evaluation of the loss, reported to ``on_step`` while a level is refined.
 
     Attributes:
         level: Index of the level, 0 = coarsest; the first refined one is 1.
@@ -94,7 +97,7 @@ class Step:
         step: Updates made so far at this level.
         steps: Updates planned at this level.
         loss: Value of the objective after ``step`` updates.
-        prediction: Call it for the raw prediction ``(1, 3, h, w)`` at true size, detached.
+        prediction: Function that returns the raw prediction, ``(1, 3, h, w)`` at true size, detached.
     """
 
     level: int
@@ -107,7 +110,7 @@ class Step:
 
 @dataclass(frozen=True)
 class LevelResult:
-    """What happened at one level.
+    """The result of one level.
 
     Attributes:
         prediction: ``(B, 3, h, w)`` raw prediction at the level's true size.
@@ -130,6 +133,35 @@ class LevelResult:
     guided_fraction: Tensor
     seconds: float
 
+    @staticmethod
+    def of(
+        level: Level,
+        prediction: Tensor,
+        start: float,
+        losses: Sequence[float] = (),
+        kept: int = 0,
+        guided_fraction: float = 0.0,
+    ) -> "LevelResult":
+        """The result of one level of one image; the defaults are those of a level that is not refined.
+
+        Args:
+            level: Level that was worked on.
+            prediction: Raw prediction at the level's true size, ``(1, 3, h, w)``.
+            start: Value of ``time.perf_counter`` when the level began, seconds.
+            losses: Loss after 0, 1, 2 ... updates.
+            kept: Number of updates behind the prediction.
+            guided_fraction: Share of the hole that is compared with the guide, in [0, 1].
+        """
+        return LevelResult(
+            prediction=prediction,
+            image=composite(prediction, level.crop(level.image), level.crop(level.mask)),
+            losses=torch.tensor(losses, dtype=torch.float64).unsqueeze(1),
+            updates=torch.tensor([max(0, len(losses) - 1)]),
+            kept=torch.tensor([kept]),
+            guided_fraction=torch.tensor([guided_fraction]),
+            seconds=time.perf_counter() - start,
+        )
+
 
 @dataclass(frozen=True)
 class Refinement:
@@ -145,15 +177,15 @@ class Refinement:
 
     @staticmethod
     def stack(refined: Sequence["Refinement"]) -> "Refinement":
-        """Images that ran alone, as one batch again.
+        """Combine images that were refined alone into one batch.
 
         Args:
-            refined: Results with the same number of levels and sizes.
+            refined: Results with the same number of levels and the same sizes.
         """
         if len(refined) == 1:
             return refined[0]
-        levels = tuple(_stack_level(results) for results in zip(*(one.levels for one in refined), strict=True))
-        return Refinement(torch.cat([one.image for one in refined]), levels)
+        levels = tuple(_stack_level(results) for results in zip(*(result.levels for result in refined), strict=True))
+        return Refinement(torch.cat([result.image for result in refined]), levels)
 
 
 def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
@@ -173,14 +205,14 @@ def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
 
 
 def check_inputs(image: Tensor, mask: Tensor) -> None:
-    """Hold image and mask against the conventions of :mod:`refine.core.types`.
+    """Check image and mask against the conventions of :mod:`refine.core.types`.
 
     Args:
-        image: To check.
-        mask: To check.
+        image: Image, ``(B, 3, H, W)``.
+        mask: Mask, ``(B, 1, H, W)``.
 
     Raises:
-        ValueError: Saying what was got, what is expected and what to change.
+        ValueError: If they break the conventions; the message says what was given, what is expected and what to change.
     """
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
         raise ValueError(

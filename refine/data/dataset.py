@@ -1,10 +1,9 @@
-"""Reading what there is to do: jobs -> samples."""
+"""The images and masks of a run as a dataset: files -> samples of tensors."""
 
 import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -15,14 +14,21 @@ from refine.data.masks import MaskGenerator
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.encode import check_format
+from refine.io.files import File
 from refine.io.picture import Picture, mask_to_tensor, read_mask, read_picture, to_tensor
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the writer needs to make a file of a result: what was read, and from which bytes."""
+    """What the writer needs to make a file of a result.
 
-    job: ImageMaskPair
+    Attributes:
+        pair: Files that were read.
+        picture: Original picture, 8 or 16 bits per channel.
+        inputs: SHA-256 (hex) of the files, see :meth:`ImageMaskPair.hash`.
+    """
+
+    pair: ImageMaskPair
     picture: Picture
     inputs: str
 
@@ -32,9 +38,9 @@ class MaskOptions:
     """How a mask file is read.
 
     Attributes:
-        threshold: From this share of white on a pixel is hole.
-        invert: Black is the hole.
-        dilate: The hole grows by this many px.
+        threshold: Brightness from which a pixel is hole, in (0, 1].
+        invert: Whether black is the hole.
+        dilate: Growth of the hole, px.
     """
 
     threshold: float = 0.5
@@ -43,77 +49,78 @@ class MaskOptions:
 
 
 class PairDataset(Dataset[Sample | Failure]):
-    """The jobs of a run; one that cannot be read is a :class:`Failure`, not an exception, and the run goes on.
+    """The images of a run with their masks; a pair that cannot be read is a :class:`Failure`, and the run goes on.
 
     Args:
-        jobs: What to do.
-        options: How masks are read.
-        format: Of the results, so that a picture it cannot hold fails before time is spent on it.
-        side: If given, images are resized and cropped to a square of this side (px) before a mask is drawn.
+        pairs: Images with their masks.
+        options: Options of reading mask files.
+        format: Format of the results; a picture it cannot hold fails before time is spent on it.
+        side: Side of the square that images are resized and cropped to before a mask is drawn, px; None for as they
+            are.
     """
 
     def __init__(
-        self, jobs: Sequence[ImageMaskPair], options: MaskOptions, format: str, side: int | None = None
+        self, pairs: Sequence[ImageMaskPair], options: MaskOptions, format: str, side: int | None = None
     ) -> None:
-        self.jobs = jobs
+        self.pairs = pairs
         self.options = options
         self.format = format
         self.side = side
-        self._told: set[bool] = set()
+        self._warned: set[bool] = set()
 
     def __len__(self) -> int:
-        """Number of jobs."""
-        return len(self.jobs)
+        """Number of pairs."""
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample | Failure:
-        """Read one job."""
-        job = self.jobs[index]
+        """Read one pair."""
+        pair = self.pairs[index]
         try:
-            return self._read(job)
+            return self._read(pair)
         except (ValueError, OSError) as error:
-            return Failure(job.key, str(error))
+            return Failure(pair.key, str(error))
         except Exception as error:
-            return Failure(job.key, f"cannot be read ({type(error).__name__}: {error})", traceback.format_exc())
+            return Failure(pair.key, f"cannot be read ({type(error).__name__}: {error})", traceback.format_exc())
 
-    def _read(self, job: ImageMaskPair) -> Sample:
-        picture = self._picture(job.image)
-        hole = self._hole(job, picture.size)
+    def _read(self, pair: ImageMaskPair) -> Sample:
+        picture = self._picture(pair.image)
+        hole = self._hole(pair, picture.size)
         if hole.shape != picture.size:
             (height, width), (mask_height, mask_width) = picture.size, hole.shape
             raise ValueError(
-                f"mask {job.mask} is {mask_width}x{mask_height}, but image {job.image} is {width}x{height} (upright, "
+                f"mask {pair.mask} is {mask_width}x{mask_height}, but image {pair.image} is {width}x{height} (upright, "
                 "after its EXIF orientation); masks are never resized: make them the same size."
             )
         check_format(picture, self.format)
-        self._warn_if_constant(hole, job)
+        self._warn_if_constant(hole, pair)
         image = to_tensor(picture)
-        truth = image if job.truth == job.image else self._truth(job, picture.size)
-        return Sample(job.key, image, mask_to_tensor(hole), Source(job, picture, job.hash()), truth)
+        truth = image if pair.truth == pair.image else self._truth(pair, picture.size)
+        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash()), truth)
 
-    def _picture(self, path: Path) -> Picture:
+    def _picture(self, path: File) -> Picture:
         picture = read_picture(path)
         return picture if self.side is None else square(picture, self.side)
 
-    def _hole(self, job: ImageMaskPair, size: tuple[int, int]) -> np.ndarray:
-        if isinstance(job.mask, MaskGenerator):
-            return job.mask(job.key, size)
-        return read_mask(job.mask, self.options.threshold, self.options.invert, self.options.dilate)
+    def _hole(self, pair: ImageMaskPair, size: tuple[int, int]) -> np.ndarray:
+        if isinstance(pair.mask, MaskGenerator):
+            return pair.mask(pair.key, size)
+        return read_mask(pair.mask, self.options.threshold, self.options.invert, self.options.dilate)
 
-    def _truth(self, job: ImageMaskPair, size: tuple[int, int]) -> Tensor | None:
-        if job.truth is None:
+    def _truth(self, pair: ImageMaskPair, size: tuple[int, int]) -> Tensor | None:
+        if pair.truth is None:
             return None
-        truth = self._picture(job.truth)
+        truth = self._picture(pair.truth)
         if truth.size != size:
             raise ValueError(
-                f"truth {job.truth} is {truth.size[1]}x{truth.size[0]}, but image {job.image} is {size[1]}x{size[0]}; "
-                "images are never resized to fit: make them the same size."
+                f"truth {pair.truth} is {truth.size[1]}x{truth.size[0]}, but image {pair.image} is "
+                f"{size[1]}x{size[0]}; images are never resized to fit: make them the same size."
             )
         return to_tensor(truth)
 
-    def _warn_if_constant(self, hole: np.ndarray, job: ImageMaskPair) -> None:
+    def _warn_if_constant(self, hole: np.ndarray, pair: ImageMaskPair) -> None:
         full = bool(hole.all())
-        if (full or not hole.any()) and full not in self._told:
-            self._told.add(full)
+        if (full or not hole.any()) and full not in self._warned:
+            self._warned.add(full)
             kind = "all hole" if full else "no hole at all"
             hint = "nothing is known to fill from" if full else "the image is written as it is"
-            warnings.warn(f"mask {job.mask} has {kind}: {hint}. Is mask_invert right? (told once)", stacklevel=2)
+            warnings.warn(f"mask {pair.mask} has {kind}: {hint}. Is mask_invert right? (told once)", stacklevel=2)

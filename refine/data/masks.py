@@ -1,4 +1,4 @@
-"""Holes to test with: seeded suites of thin, medium and thick brush strokes and boxes, after LaMa's generators.
+"""Holes to test with: seeded sets of thin, medium and thick brush strokes and boxes, after LaMa's generators.
 
 The ranges are those of LaMa's ``random_{thin,medium,thick}_{256,512}`` evaluation sets, and so is the order of the
 random draws: at a square of 256 or 512 px, :func:`draw` gives the very masks of the published generator for the same
@@ -31,7 +31,7 @@ class Recipe:
         length: Length of a segment, px.
         boxes: Number of boxes of a square mask; ``(0, 0)`` where the kind has none.
         side: Width and height of a box, px.
-        margin: What boxes keep free at the border, px.
+        margin: Distance that boxes keep from the border, px.
     """
 
     strokes: Range
@@ -106,7 +106,7 @@ def draw(kind: str, size: tuple[int, int], rng: np.random.RandomState) -> np.nda
 
     Args:
         kind: ``thin``, ``medium`` or ``thick``.
-        size: ``(height, width)``.
+        size: ``(height, width)`` of the mask, px.
         rng: Legacy NumPy stream, ``RandomState(n)`` for what ``np.random.seed(n)`` gives; it is moved on.
 
     Returns:
@@ -115,35 +115,35 @@ def draw(kind: str, size: tuple[int, int], rng: np.random.RandomState) -> np.nda
     Raises:
         ValueError: There is no such kind or size.
     """
-    made = recipe(kind, min(size))
+    ranges = recipe(kind, min(size))
     aspect = max(size) / min(size)
-    weights = np.array([1.0, BOX_WEIGHT if made.boxes[1] else 0.0])
+    weights = np.array([1.0, BOX_WEIGHT if ranges.boxes[1] else 0.0])
     paint = (_strokes, _boxes)[rng.choice(2, p=weights / weights.sum())]
     mask = np.zeros(size, np.uint8)
-    paint(mask, made, aspect, rng)
+    paint(mask, ranges, aspect, rng)
     return mask.astype(bool)
 
 
-def _strokes(mask: np.ndarray, made: Recipe, aspect: float, rng: np.random.RandomState) -> None:
+def _strokes(mask: np.ndarray, ranges: Recipe, aspect: float, rng: np.random.RandomState) -> None:
     height, width = mask.shape
-    for stroke in range(_count(rng, made.strokes, aspect)):
+    for stroke in range(_count(rng, ranges.strokes, aspect)):
         x, y = rng.randint(width), rng.randint(height)
         for _ in range(_integer(rng, (1, 5))):
             angle = 0.01 + rng.randint(4)  # radians
             if stroke % 2 == 0:
                 angle = TWO_PI - angle
-            length, thickness = _integer(rng, made.length), _integer(rng, made.width)
+            length, thickness = _integer(rng, ranges.length), _integer(rng, ranges.width)
             end_x = min(max(int(x + length * math.sin(angle)), 0), width)
             end_y = min(max(int(y + length * math.cos(angle)), 0), height)
             cv2.line(mask, (x, y), (end_x, end_y), 1, thickness)
             x, y = end_x, end_y
 
 
-def _boxes(mask: np.ndarray, made: Recipe, aspect: float, rng: np.random.RandomState) -> None:
+def _boxes(mask: np.ndarray, ranges: Recipe, aspect: float, rng: np.random.RandomState) -> None:
     height, width = mask.shape
-    low, margin = made.side[0], made.margin
-    largest = max(low, min(made.side[1], min(height, width) - 2 * margin - 1))
-    for _ in range(_count(rng, made.boxes, aspect)):
+    low, margin = ranges.side[0], ranges.margin
+    largest = max(low, min(ranges.side[1], min(height, width) - 2 * margin - 1))
+    for _ in range(_count(rng, ranges.boxes, aspect)):
         box_width, box_height = _integer(rng, (low, largest)), _integer(rng, (low, largest))
         x = _integer(rng, (margin, width - margin - box_width))
         y = _integer(rng, (margin, height - margin - box_height))
@@ -159,11 +159,11 @@ class MaskGenerator:
 
     Args:
         kind: ``thin``, ``medium`` or ``thick``.
-        seed: Of the whole suite.
+        seed: Seed of all masks of the generator.
         max_area: Largest share of the image a mask may cover, in (0, 1].
 
     Raises:
-        ValueError: For values outside these ranges.
+        ValueError: A value outside these ranges.
     """
 
     kind: str
@@ -180,7 +180,7 @@ class MaskGenerator:
 
         Args:
             key: Name of the image, free to say which of several masks of it: ``photo#2``.
-            size: ``(height, width)`` of the image.
+            size: ``(height, width)`` of the image, px.
 
         Returns:
             ``(H, W)`` bool, True = hole; never empty.
@@ -200,22 +200,22 @@ class MaskGenerator:
         )
 
 
-def content_hash(masks: Iterable[tuple[str, np.ndarray]]) -> str:
-    """SHA-256 (hex) of a suite: changes with any pixel, size or key, not with the order.
+def joint_hash(hashes: Iterable[str]) -> str:
+    """SHA-256 (hex) of a set of masks: changes with any pixel, size or key, not with the order.
 
     Args:
-        masks: Pairs of key and ``(H, W)`` bool mask; may be an iterator, one mask at a time is held.
+        hashes: The :func:`mask_hash` of each mask, hex.
     """
-    return joint_hash(mask_hash(key, mask) for key, mask in masks)
-
-
-def joint_hash(hashes: Iterable[str]) -> str:
-    """SHA-256 (hex) of a suite from the :func:`mask_hash` of each of its masks, in any order."""
-    return hashlib.sha256(b"".join(sorted(bytes.fromhex(each) for each in hashes))).hexdigest()
+    return hashlib.sha256(b"".join(sorted(map(bytes.fromhex, hashes)))).hexdigest()
 
 
 def mask_hash(key: str, mask: np.ndarray) -> str:
-    """SHA-256 (hex) of one mask ``(H, W)`` of a suite, with its size and key."""
+    """SHA-256 (hex) of one mask with its size and key.
+
+    Args:
+        key: Name of the image that the mask belongs to.
+        mask: ``(H, W)``, nonzero = hole.
+    """
     height, width = mask.shape
     head = f"{height}x{width}/{key}\0".encode(errors="surrogateescape")
     return hashlib.sha256(head + np.packbits(mask.astype(bool)).tobytes()).hexdigest()

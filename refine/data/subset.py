@@ -13,38 +13,38 @@ from refine.data.pairs import ImageMaskPair
 from refine.io.picture import Picture
 
 
-def draw(jobs: Sequence[ImageMaskPair], limit: int | None, seed: int) -> list[ImageMaskPair]:
+def draw(pairs: Sequence[ImageMaskPair], limit: int | None, seed: int) -> list[ImageMaskPair]:
     """Draw some of the images at random, by their keys alone: more images on disk change few of the drawn ones.
 
     Args:
-        jobs: To draw from.
+        pairs: Images to draw from.
         limit: Number of images; None for all.
-        seed: Another seed draws others.
+        seed: Seed of the draw; another one draws other images.
 
     Returns:
-        The drawn ones, in the order given.
+        The drawn images, in the order of ``pairs``.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: There are fewer images than ``limit``.
     """
     if limit is None:
-        return list(jobs)
-    if not 0 < limit <= len(jobs):
-        raise ValueError(f"data.limit={limit}: got {len(jobs)} images, expected a number from 1 to that.")
-    rank = {job.key: hashlib.sha256(f"{seed}/{job.key}".encode(errors="surrogateescape")).digest() for job in jobs}
+        return list(pairs)
+    if not 0 < limit <= len(pairs):
+        raise ValueError(f"data.limit={limit}: got {len(pairs)} images, expected a number from 1 to that.")
+    rank = {pair.key: hashlib.sha256(f"{seed}/{pair.key}".encode(errors="surrogateescape")).digest() for pair in pairs}
     drawn = set(sorted(rank, key=rank.__getitem__)[:limit])
-    return [job for job in jobs if job.key in drawn]
+    return [pair for pair in pairs if pair.key in drawn]
 
 
-def listed(jobs: Sequence[ImageMaskPair], table: Path) -> list[ImageMaskPair]:
+def listed(pairs: Sequence[ImageMaskPair], table: Path) -> list[ImageMaskPair]:
     """The images that a table of a collection names, as Unsplash's ``photos.tsv000`` does.
 
     Args:
-        jobs: Of the images on disk, each called by its id.
-        table: Tab-separated, with a column ``photo_id``.
+        pairs: Images on disk, each with its id as the stem of its file name.
+        table: Path of a tab-separated table with a column ``photo_id``.
 
     Raises:
-        ValueError: If it cannot be read, has no such column, or names none of the images.
+        ValueError: The table cannot be read, has no such column, or names none of the images.
     """
     try:
         with table.open(encoding="utf-8", newline="") as stream:
@@ -54,10 +54,10 @@ def listed(jobs: Sequence[ImageMaskPair], table: Path) -> list[ImageMaskPair]:
         raise ValueError(f"data.table={table}: cannot be read as tab-separated UTF-8 ({error}).") from None
     if known <= {None}:
         raise ValueError(f"data.table={table}: expected a column photo_id, as in Unsplash's photos.tsv000.")
-    found = [job for job in jobs if job.image.stem in known]
-    if not found:
-        raise ValueError(f"data.table={table}: names {len(known)} photos, but none of the {len(jobs)} images here.")
-    return found
+    selected = [pair for pair in pairs if pair.image.stem in known]
+    if not selected:
+        raise ValueError(f"data.table={table}: names {len(known)} photos, but none of the {len(pairs)} images here.")
+    return selected
 
 
 def list_hash(keys: Iterable[str]) -> str:
@@ -69,11 +69,11 @@ def square(picture: Picture, side: int) -> Picture:
     """Shrink to a short side of ``side`` px (area averaging) and cut the middle out.
 
     Args:
-        picture: Of at least that size.
-        side: Of the result, px.
+        picture: Picture whose sides are at least ``side`` px.
+        side: Side of the resulting square, px.
 
     Raises:
-        ValueError: If the picture is smaller; enlarging would make pixels up.
+        ValueError: The picture is smaller; enlarging would make pixels up.
     """
     height, width = picture.size
     if min(height, width) < side:

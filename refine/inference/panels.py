@@ -1,10 +1,9 @@
 """Pictures of chosen images for whoever looks at a run: what was given, what came out, and how it got there.
 
-Each process leaves those of its own images in ``<output>/.refine/panels/<place>/``; the files' names alone say what
-they are, so that the run that ends finds those of all processes and of an earlier, killed run.
+Each process leaves those of its own images in the run folder; the files' names alone say what they are, so that the run
+that ends finds those of all processes and of an earlier, killed run.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FOLDER = "panels"
 PARTS = ("input", "plain", "upscaled", "refined", "truth")  # as they stand beside each other
 HOLE = (1.0, 0.2, 0.6)  # color of the hole in the input; rare in photos
 _FRAME = re.compile(r"level(\d+)-update(\d+)\.png")
@@ -77,19 +75,6 @@ def choose(keys: Iterable[str], wanted: Sequence[str] | None, count: int) -> lis
             some = ", ".join(every[:3]) + (" ..." if len(every) > 3 else "")
             raise ValueError(f"panels.keys: there is no image '{key}'; there are {some}")
     return list(wanted)
-
-
-def place(key: str, configuration: str, inputs: str) -> str:
-    """Name of the folder of an image's pictures: another configuration or other inputs have another.
-
-    Args:
-        key: Of the image.
-        configuration: Hash of the settings.
-        inputs: Hash of the files.
-    """
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", key)[-60:]
-    text = f"{configuration}/{inputs}/{key}".encode(errors="surrogateescape")
-    return f"{name}-{hashlib.sha256(text).hexdigest()[:12]}"
 
 
 def find(folder: Path, key: str) -> Panel:

@@ -1,7 +1,15 @@
-"""What a run has finished and what failed: rows, fingerprints and results, safe against being killed at any moment.
+"""The folder ``<output>/.refine/``: what a run has finished and what failed, safe against being killed at any moment.
 
-Everything lies in ``<output>/.refine/``. A row is on disk *before* its result appears under its name, and it holds the
-result's hash; so after a kill a result is finished exactly if its file has the hash of one of its rows.
+Nobody else knows what lies there. A row is on disk *before* its result appears under its name, and it
+holds the result's hash; so after a kill a result is finished exactly if its file has the hash of one of its rows.
+
+    settings-<hash>.json     everything that changes pixels, of one configuration
+    config.yaml              the whole configuration of the latest run
+    rows-<rank>.jsonl        rows as they were written, of all runs
+    rows.csv, failures.csv   table of the latest run: one row per result that is there; what failed and why
+    summary.json, log.txt    means, gains and verdicts; everything that was said
+    panels/<image>/          pictures of chosen images
+    lock, unfinished/        who writes here now, and files that are not complete yet
 """
 
 import csv
@@ -11,27 +19,35 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from refine.data.pairs import Failure
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, write_atomic
 
+TABLE, JOB = "rows.csv", "job.json"
+IDENTITY = ("output", "configuration", "inputs", "sha256")  # columns that name a result
 Rows = dict[tuple[str, str], list[dict[str, Any]]]
+RECORDS = ("config.yaml", "rows.csv", "failures.csv", "summary.json", "settings-*.json", "rows-*.jsonl")
 
 
 class RunFolder:
-    """The records of one output folder, as one process keeps them.
+    """What one process of a run knows and keeps of an output folder.
 
     Args:
-        output: The folder of the results.
+        output: Folder of the results.
         settings: Everything that changes pixels, as plain nested values.
-        rank: Of this process among those that share the work; each writes rows of its own.
+        rank: Number of this process among those that share the work; each writes rows of its own.
 
     Attributes:
-        failures: Samples that could not be done.
-        finished: Hashes of the results made, by name.
+        folder: Path of ``<output>/.refine``.
+        configuration: SHA-256 (hex) of the settings.
+        failures: Images that could not be done.
+        finished: SHA-256 (hex) of each result that this run made, by its name.
     """
 
     def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
@@ -43,6 +59,7 @@ class RunFolder:
         self.failures: list[Failure] = []
         self.finished: dict[str, str] = {}
         self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
+        self._notes: dict[str, dict[str, Any]] = {}  # columns of rows that are still to be written, by key
         self._lock: Lock | None = None
 
     def open(self) -> None:
@@ -60,17 +77,60 @@ class RunFolder:
         """Write a file of the run's own beside the rows."""
         self.write_bytes(name, text.encode(errors="surrogateescape"))
 
-    def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file of the run's own; its name may have folders."""
+    def write_bytes(self, name: str | Path, data: bytes) -> None:
+        """Write a file of the run's own; its name is relative to the folder, or lies in it."""
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / name, data, self._scratch)
+
+    def write_configuration(self, config: DictConfig) -> None:
+        """Write the whole configuration of this run."""
+        self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write means, gains and verdicts."""
+        self.write("summary.json", json.dumps(summary, indent=1))
+
+    @property
+    def log(self) -> Path:
+        """File to which everything that is said is added."""
+        return self.folder / "log.txt"
+
+    @property
+    def record_files(self) -> list[Path]:
+        """The tables and settings that are there, all but pictures and log."""
+        return sorted(file for pattern in RECORDS for file in self.folder.glob(pattern))
+
+    def panel_folder(self, key: str, inputs: str, configuration: str | None = None) -> Path:
+        """Folder of an image's pictures: another configuration or other inputs have another.
+
+        Args:
+            key: Name of the image within the run.
+            inputs: SHA-256 (hex) of the files the result is made from.
+            configuration: SHA-256 (hex) of the settings; this run's if None.
+        """
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", key)[-60:]
+        text = f"{configuration or self.configuration}/{inputs}/{key}".encode(errors="surrogateescape")
+        return self.folder / "panels" / f"{name}-{hashlib.sha256(text).hexdigest()[:12]}"
+
+    def note(self, key: str, columns: Mapping[str, Any]) -> None:
+        """Keep columns for the row of an image whose result is still to be written.
+
+        Args:
+            key: Name of the image within the run.
+            columns: Plain values by name.
+        """
+        self._notes.setdefault(key, {}).update(columns)
+
+    def take_notes(self, key: str) -> dict[str, Any]:
+        """What was noted of an image, which is forgotten here."""
+        return self._notes.pop(key, {})
 
     def state(self, name: str, inputs: str) -> str:
         """Where the result of this name stands.
 
         Args:
-            name: Of the result, relative to the output folder.
-            inputs: Hash of the files it is made from.
+            name: Path of the result, relative to the output folder.
+            inputs: SHA-256 (hex) of the files it is made from.
 
         Returns:
             ``missing``, ``finished``, or why it is neither: ``of another configuration``, ``of other input files``,
@@ -107,10 +167,10 @@ class RunFolder:
         """Write a result, its row first. A file that holds it already is left alone: another run was faster.
 
         Args:
-            name: Of the result, relative to the output folder.
-            inputs: Hash of the files it is made from.
-            data: The encoded result.
-            row: What else is known of it, plain values.
+            name: Path of the result, relative to the output folder.
+            inputs: SHA-256 (hex) of the files it is made from.
+            data: Bytes of the result's file.
+            row: Further columns of its row, plain values.
 
         Raises:
             OSError: If it cannot be written; nothing half written stays.
@@ -129,20 +189,20 @@ class RunFolder:
 
     def made(self, names: Iterable[str]) -> dict[str, str]:
         """Which of these results, to be made by a process that can no longer tell, it made: hashes by name."""
-        rows = _read_rows(self.folder)
+        rows = read_rows(self.folder)
         hashes = {name: hash_file(file) for name in names if (file := self.output / name).is_file()}
         return {name: sha256 for name, sha256 in hashes.items() if self._ours(rows.get((name, sha256), []))}
 
     def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """The rows of these results, over all processes."""
-        written = _read_rows(self.folder)
+        written = read_rows(self.folder)
         made = {name: self._ours(written.get((name, sha256), []))[-1:] for name, sha256 in self.finished.items()}
         rows = self._found | {name: row for name, rows in made.items() for row in rows}
         return [rows[name] for name in names if name in rows]
 
     def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``rows.csv`` and ``failures.csv``; let other runs in."""
-        self.write("rows.csv", _csv(rows))
+        self.write(TABLE, _csv(rows))
         failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
         self.write("failures.csv", _csv(failures, ["key", "reason"]))
         if self._lock:
@@ -166,7 +226,7 @@ class RunFolder:
 
     @functools.cached_property
     def _rows(self) -> Rows:
-        return _read_rows(self.folder)
+        return read_rows(self.folder)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with (self.folder / f"rows-{self.rank}.jsonl").open("ab", buffering=0) as stream:
@@ -178,7 +238,7 @@ class RunFolder:
             os.fsync(stream.fileno())
 
 
-def _read_rows(folder: Path) -> Rows:
+def read_rows(folder: Path) -> Rows:
     """The rows of each result and hash over all processes, those of a process in the order of time."""
     rows: Rows = {}
     for file in sorted(folder.glob("rows-*.jsonl")):

@@ -16,7 +16,11 @@ class UnreadableImage(ValueError):
 
 
 def reason(error: Exception) -> str:
-    """Why a file, or a part of it, cannot be decoded: one clause, for a message."""
+    """Why a file, or a part of it, cannot be decoded: one clause, for a message.
+
+    Args:
+        error: Exception of the decoder.
+    """
     if isinstance(error, UnidentifiedImageError):  # Pillow's text shows the address of a buffer
         return "its contents are no PNG, JPEG, WebP, TIFF or BMP of a supported kind; convert it to PNG"
     if isinstance(error, UnreadableImage | Image.DecompressionBombError):
@@ -30,10 +34,10 @@ def read_size(data: BinaryIO) -> tuple[int, int]:
     """``(height, width)`` px as the header of a file says it, not turned upright; ``(0, 0)`` if it cannot be read.
 
     Args:
-        data: Of the file; no pixel of it is read.
+        data: Stream of the file; only its header is read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whoever reads the pixels will hear it
+        warnings.simplefilter("ignore")  # given when the pixels are read
         try:
             with Image.open(data, formats=list(FORMATS.values())) as image:
                 return image.height, image.width
@@ -45,15 +49,15 @@ def read_planes(image: Image.Image, data: bytes) -> np.ndarray:
     """Read the pixels of a file Pillow has opened.
 
     Args:
-        image: The file, opened and not yet loaded.
-        data: The same file's bytes.
+        image: Image opened by Pillow and not yet loaded.
+        data: Bytes of the same file.
 
     Returns:
         ``(H, W, C)`` uint8 or uint16, C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); not turned upright.
 
     Raises:
-        UnreadableImage: For numbers or arrangements of pixels that are not supported.
-        Exception: Nearly any, for a damaged file.
+        UnreadableImage: The bit depth or the arrangement of the pixels is not supported.
+        Exception: The file is damaged; decoders raise nearly any kind.
     """
     bits = _bits(image, data)
     image.load()  # raises if the file is cut short, which OpenCV forgives

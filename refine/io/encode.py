@@ -26,6 +26,10 @@ _LEVEL = 3  # of zlib: with PNG's "up" filter 8-20 % larger than Pillow's defaul
 def check_format(picture: Picture, format: str) -> None:
     """Refuse a format that would lose something of the picture; worth asking before a long computation.
 
+    Args:
+        picture: Picture to be written, 8 or 16 bits per channel.
+        format: ``png``, ``tiff``, ``webp``, ``jpg`` or ``bmp``.
+
     Raises:
         ValueError: 16 bits in jpg, webp or bmp; alpha in jpg or bmp; too many pixels a side; more than 64 KiB
             of EXIF in jpg; an unknown format.
@@ -46,11 +50,11 @@ def encode(picture: Picture, format: str) -> bytes:
     """The bytes of a file; the same picture gives the same bytes.
 
     Args:
-        picture: What to write.
+        picture: Picture to write, 8 or 16 bits per channel.
         format: ``png``, ``tiff`` or ``bmp``; ``webp`` (lossless as well); ``jpg`` (quality 95, full chroma).
 
     Raises:
-        ValueError: As `check_format`.
+        ValueError: The format would lose something of the picture, see `check_format`.
     """
     check_format(picture, format)
     if format == "png":

@@ -16,7 +16,15 @@ _DESCRIPTIVE = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, *_SUBDI
 
 
 def upright(planes: np.ndarray, orientation: int) -> np.ndarray:
-    """``(H, W, C)`` turned and mirrored as EXIF's ``orientation`` says, 1 to 8; other numbers change nothing."""
+    """Turn and mirror pixels as EXIF's orientation says.
+
+    Args:
+        planes: ``(H, W, C)`` pixels as stored.
+        orientation: EXIF tag 274, 1 to 8; other numbers change nothing.
+
+    Returns:
+        ``(H, W, C)`` or ``(W, H, C)`` view of the same pixels, upright.
+    """
     if orientation in (5, 6, 7, 8):
         planes = planes.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -25,7 +33,12 @@ def upright(planes: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def orientation_and_exif(image: Image.Image, name: str) -> tuple[int, bytes | None]:
-    """Orientation still to be applied, and EXIF without it; TIFFs, and only those, both decoders have turned."""
+    """Orientation still to be applied, and EXIF without it; TIFFs, and only those, both decoders have turned.
+
+    Args:
+        image: Image opened by Pillow.
+        name: Name of the file, for the warning that its EXIF is damaged.
+    """
     try:
         exif, raw = image.getexif(), image.info.get("exif")
         if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -1,12 +1,13 @@
-"""Files on disk: atomic writes, SHA-256 hashes, and the lock of an output folder."""
+"""Files on disk: atomic writes, SHA-256 hashes, the comparison of paths, and the lock of an output folder."""
 
 import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 try:
     import fcntl
@@ -16,16 +17,36 @@ except ImportError:  # not on Windows; nobody is kept out there
 RUN_FOLDER = ".refine"  # in an output folder: all that a run keeps besides its results
 
 
+class File(Protocol):
+    """A file to read: a path, or a member of a tar."""
+
+    @property
+    def name(self) -> str:
+        """Last part of its path."""
+
+    @property
+    def stem(self) -> str:
+        """Last part of its path, without suffix."""
+
+    def open(self, mode: Literal["rb"], /) -> BufferedReader:
+        """Open it to read bytes."""
+
+    def read_bytes(self) -> bytes:
+        """All its bytes."""
+
+    def __fspath__(self) -> str: ...
+
+
 def write_atomic(path: str | Path, data: bytes, scratch: Path) -> None:
     """Write a file that is either complete or not there, whatever happens meanwhile.
 
     Args:
-        path: Where the file belongs.
-        data: Its contents.
-        scratch: An existing folder on the same file system, for the file while it is incomplete.
+        path: Final path of the file.
+        data: Contents of the file.
+        scratch: Existing folder on the same file system, for the file while it is incomplete.
 
     Raises:
-        OSError: As the file system says; the incomplete file is gone then.
+        OSError: The file cannot be written; the incomplete one has been removed.
     """
     temporary = scratch / uuid.uuid4().hex  # not made from the target's name, which may be as long as names can be
     try:
@@ -38,15 +59,28 @@ def write_atomic(path: str | Path, data: bytes, scratch: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as stream:
+def same_path(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one place; also where links lead nowhere or in circles."""
+    return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
+
+
+def hash_file(file: File) -> str:
+    """SHA-256 (hex) of a file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hash_files(*paths: Path) -> str:
-    """SHA-256 (hex) over the hashes of files, in this order."""
-    return hashlib.sha256("\n".join(map(hash_file, paths)).encode()).hexdigest()
+def hash_files(*files: File) -> str:
+    """SHA-256 (hex) over the hashes of files, in this order.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    return hashlib.sha256("\n".join(map(hash_file, files)).encode()).hexdigest()
 
 
 def hash_settings(settings: Mapping[str, Any]) -> str:
@@ -55,20 +89,24 @@ def hash_settings(settings: Mapping[str, Any]) -> str:
 
 
 class Busy(ValueError):
-    """Another run, of other settings, is at work in the same output folder."""
+    """Another run, with other settings, is at work in the same output folder."""
 
 
 class Lock:
-    """Held from here on until :meth:`release`, or until the process ends, however it ends.
+    """Lock of an output folder: runs with the same settings share it, runs with others are refused.
+
+    It is held until :meth:`release`, or until the process ends, however it ends. Where the file system (or Windows)
+    has no such locks, no run is refused. ``filelock`` does not offer this: its ``FileLock`` cannot be shared, and its
+    ``ReadWriteLock``, a SQLite database, cannot turn an exclusive lock into a shared one.
 
     Args:
-        file: Made if it is not there; it holds the settings of whoever has the lock.
-        settings: Of this run, as a short text.
-        tidy: Called if no other run has the lock, and before one can get it.
+        file: Path of the lock file, created if missing; it contains the settings of the runs that hold the lock.
+        settings: Settings of this run, as a short text.
+        tidy: Function called if no other run holds the lock, before another can get it.
 
     Raises:
-        Busy: If a run of other settings has it.
-        OSError: If the file cannot be written.
+        Busy: A run with other settings holds the lock.
+        OSError: The file cannot be written.
     """
 
     def __init__(self, file: Path, settings: str, tidy: Callable[[], None]) -> None:
@@ -85,11 +123,11 @@ class Lock:
             raise Busy(f"another run, of other settings, is at work in {file.parent.parent}; wait for its end.")
 
     def release(self) -> None:
-        """Let go."""
+        """Give the lock back."""
         self._stream.close()
 
     def _flock(self, *flags: str) -> bool:
-        """False if another has it."""
+        """Try to lock the file; False if another run holds it."""
         try:
             if fcntl is not None:
                 fcntl.flock(self._stream, sum(getattr(fcntl, flag) for flag in flags))

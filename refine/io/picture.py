@@ -1,4 +1,4 @@
-"""Files <-> tensors: pictures with profile, EXIF, alpha and 16 bit, masks, filling, atomic writes.
+"""Image files <-> tensors: pictures with color profile, EXIF, alpha and 16 bits; masks; filling a hole.
 
 A `Picture` holds a file's own integers. The network sees a float copy of them; `fill` puts its answer into the
 hole and leaves every other integer alone, which is how known pixels come back bit-exact.
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from refine.io.decode import FORMATS, UnreadableImage, read_planes, reason
 from refine.io.exif import orientation_and_exif, upright
+from refine.io.files import File
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff", ".bmp": "bmp"}
@@ -32,8 +33,8 @@ class Picture:
 
     Attributes:
         pixels: ``(H, W, C)`` uint8 or uint16, C = 1 (gray) or 3 (RGB).
-        alpha: ``(H, W)`` of the same dtype, or None.
-        icc: The color profile that ``pixels`` are in, or None.
+        alpha: ``(H, W)`` opacity of the same dtype, full scale = opaque, or None.
+        icc: ICC color profile of the pixels, or None.
         exif: EXIF without orientation and preview image, in the form Pillow takes, or None.
     """
 
@@ -44,7 +45,7 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """``(height, width)``."""
+        """``(height, width)``, px."""
         height, width = self.pixels.shape[:2]
         return height, width
 
@@ -54,33 +55,46 @@ class Picture:
         return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | File) -> Picture:
     """Read a PNG, JPEG, WebP, TIFF or BMP; the contents decide which, not the suffix.
 
     Palette, CMYK, YCbCr and LAB become RGB, 1 bit becomes 8-bit gray, 16 bits stay 16 bits, and transparency of
     any kind becomes ``alpha``. Of several frames the first is read, with a warning.
 
+    Args:
+        path: Path of the file, or a member of a tar.
+
+    Returns:
+        The picture, upright, 8 or 16 bits per channel.
+
     Raises:
-        UnreadableImage: Whatever is wrong with the file.
+        UnreadableImage: The file is missing, damaged, or of a kind that is not supported.
     """
     try:
-        file = path if isinstance(path, Path) else Path(path)
-        if file.exists() and not file.is_file():  # a pipe or a device could keep us waiting forever
+        file = Path(path) if isinstance(path, str) else path
+        # A pipe or a device could keep us waiting forever.
+        if isinstance(file, Path) and file.exists() and not file.is_file():
             raise UnreadableImage("it is not a file")
         return _decode(file.read_bytes(), str(path))
     except Exception as error:  # decoders answer damaged files with nearly any exception
         raise UnreadableImage(f"cannot read {str(path)!r}: {reason(error)}.") from None
 
 
-def read_mask(path: str | Path, threshold: float = 0.5, invert: bool = False, dilate: int = 0) -> np.ndarray:
+def read_mask(path: str | File, threshold: float = 0.5, invert: bool = False, dilate: int = 0) -> np.ndarray:
     """Read a mask from any file `read_picture` reads.
 
+    Args:
+        path: Path of the file, or a member of a tar.
+        threshold: Brightness from which a pixel is hole, in (0, 1].
+        invert: Whether hole and known are exchanged, before dilation.
+        dilate: Growth of the hole, px.
+
     Returns:
-        ``(H, W)`` bool, True = hole; see `as_mask` for the arguments.
+        ``(H, W)`` bool, True = hole.
 
     Raises:
-        UnreadableImage: Whatever is wrong with the file.
-        ValueError: As `as_mask`.
+        UnreadableImage: The file is missing, damaged, or of a kind that is not supported.
+        ValueError: ``threshold`` or ``dilate`` is out of range.
     """
     return as_mask(read_picture(path).planes, threshold, invert, dilate)
 
@@ -91,15 +105,15 @@ def as_mask(values: np.ndarray, threshold: float = 0.5, invert: bool = False, di
     Args:
         values: ``(H, W)`` or ``(H, W, 1..4)`` (gray, gray + alpha, RGB, RGBA) as bool, uint8, uint16 or float in
             [0, 1]. What counts is luminance times alpha, so a transparent pixel is never bright.
-        threshold: Pixels at least this bright are hole, in (0, 1].
-        invert: Exchange hole and known, before dilation.
-        dilate: Grow the hole by this many pixels, with a round kernel.
+        threshold: Brightness from which a pixel is hole, in (0, 1].
+        invert: Whether hole and known are exchanged, before dilation.
+        dilate: Growth of the hole with a round kernel, px.
 
     Returns:
         ``(H, W)`` bool, True = hole.
 
     Raises:
-        ValueError: For a threshold, dilation, shape, dtype or range other than these.
+        ValueError: A threshold, dilation, shape, dtype or range other than these.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], a share of full brightness; got {threshold}.")
@@ -111,13 +125,27 @@ def as_mask(values: np.ndarray, threshold: float = 0.5, invert: bool = False, di
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """``(1, 3, H, W)`` float32 in [0, 1]; gray is repeated."""
+    """Colors of a picture as a tensor.
+
+    Args:
+        picture: Picture of 8 or 16 bits per channel, gray or RGB.
+
+    Returns:
+        ``(1, 3, H, W)`` float32 in [0, 1]; gray is repeated.
+    """
     color = picture.pixels.transpose(2, 0, 1).astype(np.float32) / np.iinfo(picture.pixels.dtype).max
     return torch.from_numpy(np.repeat(color, 3 // len(color), axis=0))[None]
 
 
 def mask_to_tensor(mask: np.ndarray) -> Tensor:
-    """``(1, 1, H, W)`` float32, 1 = hole, of an ``(H, W)`` bool mask."""
+    """A mask as a tensor.
+
+    Args:
+        mask: ``(H, W)`` bool, True = hole.
+
+    Returns:
+        ``(1, 1, H, W)`` float32, 1 = hole.
+    """
     return torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None, None]
 
 
@@ -125,7 +153,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
     """Take the hole from a tensor and everything else from the picture.
 
     Args:
-        picture: The original.
+        picture: Original picture, 8 or 16 bits per channel.
         image: ``(1, 3, H, W)`` in [0, 1]; rounded to the picture's depth, and to its luma where the picture is gray.
         mask: ``(H, W)`` bool, True = hole.
 
@@ -133,7 +161,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
         A new picture; known pixels, alpha, profile and EXIF are the original's.
 
     Raises:
-        ValueError: The three do not fit together, or the hole would get NaN or infinite values.
+        ValueError: The sizes differ, the mask is not bool, or the hole would get NaN or infinite values.
     """
     if image.shape != (1, 3, *picture.size) or mask.shape != picture.size or mask.dtype != np.bool_:
         got = f"image {tuple(image.shape)} and {mask.dtype} mask {mask.shape}"

@@ -1,7 +1,9 @@
 """Images inside tar files, in the layout of webdataset: ``001.png`` with ``001.mask.png``, one sample after another.
 
 Their headers tell where each file lies, so that it is read from its place in the tar when its turn comes: nothing is
-unpacked, what is finished is not read again, and processes share samples rather than tars.
+unpacked, what is finished is not read again, and processes share samples rather than tars. The tar file system of
+``fsspec`` does not suffice: of a damaged tar it lists nothing, not even what comes before the damage, and it keeps each
+tar open, with one position that all its files share.
 """
 
 import io
@@ -9,52 +11,64 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from refine.io.picture import SUFFIXES
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-class Member(type(Path())):  # type: ignore[misc]
-    """A file inside a tar, to be read like any other; as a path it is that of the tar with its name behind it.
+@dataclass(frozen=True)
+class Member:
+    """A file inside a tar, read from its place there.
 
     Attributes:
-        tar: Where it is.
-        start: Of its bytes in the tar.
-        length: In bytes.
+        tar: Path of the tar file.
+        path: Path inside the tar, with ``/``.
+        start: Offset of its first byte in the tar, bytes.
+        length: Size of the file, bytes.
     """
 
-    tar: Path | None = None  # as in paths that were derived from one, and are ordinary
-    start = 0
-    length = 0
+    tar: Path
+    path: PurePosixPath
+    start: int
+    length: int
 
-    def open(self, mode: str = "r", *rest: Any, **further: Any) -> Any:
+    def __str__(self) -> str:
+        """Path of the tar with the path inside it behind."""
+        return str(self.tar / self.path)
+
+    def __fspath__(self) -> str:
+        """Path of the tar with the path inside it behind, to compare and to show; it cannot be opened."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """Last part of its path."""
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """Last part of its path, without suffix."""
+        return self.path.stem
+
+    def open(self, mode: Literal["rb"], /) -> io.BufferedReader:
         """Open it to read bytes."""
-        if self.tar is None or mode != "rb":
-            return super().open(mode, *rest, **further)
         return io.BufferedReader(_Window(self.tar, self.start, self.length))
 
     def read_bytes(self) -> bytes:
-        """All of it.
+        """All its bytes.
 
         Raises:
-            OSError: If the tar ends before it does.
+            OSError: The tar ends before the file does.
         """
         with self.open("rb") as stream:
-            data: bytes = stream.read()
-        if self.tar is not None and len(data) < self.length:
+            data = stream.read()
+        if len(data) < self.length:
             raise OSError(f"{self.tar} is cut short")
         return data
-
-    def exists(self, **options: Any) -> bool:
-        """It does: its tar lists it."""
-        return self.tar is not None or super().exists(**options)
-
-    def is_file(self, **options: Any) -> bool:
-        """Is it a file, as tars hold them."""
-        return self.tar is not None or super().is_file(**options)
 
 
 class _Window(io.RawIOBase):
@@ -89,24 +103,31 @@ class _Window(io.RawIOBase):
 def samples(tar: Path) -> tuple[dict[str, dict[str, Member]], str]:
     """The samples of a tar: what stands before the first dot of a name is the sample's, what follows says which part.
 
+    Args:
+        tar: Path of the tar file.
+
     Returns:
         By key the parts of each sample, the image as ``""`` and the mask as ``mask`` (others are passed over); and why
         the tar cannot be read to its end, or nothing.
     """
-    found: dict[str, dict[str, Member]] = {}
+    listing: dict[str, dict[str, Member]] = {}
     try:
         for member in members(tar):
             base, _, part = member.name.partition(".")
             kind, dot, suffix = part.lower().rpartition(".")
-            if f".{suffix}" in SUFFIXES and (not dot or kind == "mask"):
-                found.setdefault(PurePosixPath(member.relative_to(tar)).with_name(base).as_posix(), {})[kind] = member
+            if base and f".{suffix}" in SUFFIXES and (not dot or kind == "mask"):
+                listing.setdefault(str(member.path.with_name(base)), {})[kind] = member
     except (OSError, tarfile.TarError) as error:
-        return found, f"cannot be read to its end as a tar that is not compressed ({error})"
-    return found, ""
+        return listing, f"cannot be read to its end as a tar that is not compressed ({error})"
+    return listing, ""
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files of ``shards-{000..009}.tar``; where there is no such range, the one file."""
+    """The paths that a pattern stands for.
+
+    Args:
+        pattern: Path with ranges of numbers in braces, as in ``shards-{000..009}.tar``; one without is the path itself.
+    """
     match = _RANGE.search(pattern)
     if match is None or os.path.lexists(pattern):
         return [Path(pattern).expanduser()]
@@ -116,15 +137,16 @@ def expand(pattern: str) -> list[Path]:
 
 
 def members(tar: Path) -> Iterator[Member]:
-    """The ordinary files in a tar, by its headers alone.
+    """The ordinary files in a tar, by its headers alone; no links, folders or sparse files.
+
+    Args:
+        tar: Path of the tar file.
 
     Raises:
-        OSError: If it cannot be read.
-        tarfile.TarError: If it is no tar, is compressed, or its headers are damaged; those before came out.
+        OSError: The tar cannot be read.
+        tarfile.TarError: It is no tar, is compressed, or has damaged headers; files before the damage were yielded.
     """
     with tarfile.open(tar, "r:") as listing:
         for info in listing:
             if info.isreg() and not info.sparse:
-                member = Member(tar, info.name)
-                member.tar, member.start, member.length = tar, info.offset_data, info.size
-                yield member
+                yield Member(tar, PurePosixPath(info.name), info.offset_data, info.size)

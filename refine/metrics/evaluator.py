@@ -1,10 +1,9 @@
-"""One result held against the truth and against its two controls, and a verdict: did refinement help here?
+"""Evaluation of one result: its scores, those of the plain and the upscaled control, and whether refinement helped.
 
 The controls come from the same run: *plain* is the network's own prediction at full size, *upscaled* the coarsest
 result enlarged (the control of the paper's Fig. 3). All three are scored as an 8- or 16-bit file holds them.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from torch import Tensor
 from refine.core.pyramid import enlarge
 from refine.core.refiner import Refiner
 from refine.core.types import Refinement, Sample
+from refine.metrics.bootstrap import block_interval
 from refine.metrics.image import guide_l1, scores, scores_without_truth
 
 Score = Callable[[Tensor, Tensor], Tensor]
-DRAWS = 2000  # of the bootstrap; its own error is then about 2 % of the interval
 BLOCKS = 16  # along the longer side: a block should be larger than what neighboring pixels share
 FEWEST = 6  # blocks; an interval from fewer would pretend to know
 
@@ -42,8 +41,8 @@ class Evaluator:
     """Scores results and their controls.
 
     Args:
-        refiner: That makes the results; its network runs once more for ``plain``.
-        always: Run the controls also where there is no truth.
+        refiner: Refiner of the results; its network runs once more for ``plain``.
+        always: Whether the controls run also where there is no truth.
         further: More scores by name, image and truth -> ``(1,)``, such as LPIPS.
     """
 
@@ -51,16 +50,16 @@ class Evaluator:
         self.factor = refiner.pyramid.factor
         self.always = always
         self.further = dict(further or {})
-        pyramid = replace(refiner.pyramid, max_levels=1, padding="symmetric")  # that of preset=off
+        pyramid = replace(refiner.pyramid, max_levels=1, padding="symmetric")  # that of the plain prediction
         self.plain = Refiner(refiner.backbone, pyramid, refiner.objective, steps=0, precision=refiner.precision)
 
     def __call__(self, refinement: Refinement, sample: Sample, written: Callable[[Tensor], Tensor]) -> Evaluation:
         """Score one result.
 
         Args:
-            refinement: Of this sample alone.
-            sample: With or without truth.
-            written: Image ``(1, 3, H, W)`` -> the image as its file holds it, on the CPU.
+            refinement: Refinement of this sample alone.
+            sample: Image and mask, with or without truth.
+            written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
         """
         row = _numbers(scores_without_truth(refinement, sample.image, sample.mask, self.factor))
         if sample.truth is None and not self.always:
@@ -103,27 +102,21 @@ def verdict(image: Tensor, plain: Tensor, truth: Tensor, mask: Tensor, key: str)
     the hole are drawn again with replacement (bootstrap): how much the answer hangs on single places of the hole.
 
     Args:
-        image: ``(1, 3, H, W)`` the result.
-        plain: ``(1, 3, H, W)`` the plain prediction.
-        truth: ``(1, 3, H, W)``.
-        mask: ``(1, 1, H, W)``, 1 = hole.
-        key: Of the sample, seeds the draws.
+        image: Result, ``(1, 3, H, W)`` in [0, 1].
+        plain: Plain prediction, ``(1, 3, H, W)`` in [0, 1].
+        truth: True image, ``(1, 3, H, W)`` in [0, 1].
+        mask: Mask, ``(1, 1, H, W)``, 1 = hole.
+        key: Name of the sample, which seeds the draws.
 
     Returns:
         ``verdict`` (better, worse or unsure), ``verdict_gain``, ``verdict_low`` and ``verdict_high`` in dB.
     """
-    errors = torch.stack([((each - truth) ** 2 * mask).sum(dim=(0, 1)) for each in (plain, image)])
+    errors = torch.stack([((prediction - truth) ** 2 * mask).sum(dim=(0, 1)) for prediction in (plain, image)])
     blocks = _blocks(errors.double(), mask[0, 0])
-    if len(blocks) < FEWEST:
-        low = high = math.nan
-    else:
-        seed = np.frombuffer(hashlib.sha256(key.encode(errors="surrogateescape")).digest(), "<u4")
-        drawn = np.random.default_rng(seed).multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), DRAWS)
-        low, high = np.quantile(_gain(drawn @ blocks), (0.025, 0.975))
-    said = "better" if low > 0 else "worse" if high < 0 else "unsure"
-    gain = float(_gain(blocks.sum(0)))
-    values = {"verdict_gain": gain, "verdict_low": float(low), "verdict_high": float(high)}
-    return {"verdict": said} | {name: round(value, 4) for name, value in values.items()}
+    low, high = block_interval(blocks, _gain, key) if len(blocks) >= FEWEST else (math.nan, math.nan)
+    conclusion = "better" if low > 0 else "worse" if high < 0 else "unsure"
+    values = {"verdict_gain": float(_gain(blocks.sum(0))), "verdict_low": low, "verdict_high": high}
+    return {"verdict": conclusion} | {name: round(value, 4) for name, value in values.items()}
 
 
 def _blocks(errors: Tensor, mask: Tensor) -> np.ndarray:

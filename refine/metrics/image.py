@@ -1,8 +1,8 @@
-"""Scores of a result: against the truth, and without one; of whole sets see :mod:`refine.metrics.sets`.
+"""Scores of one image: PSNR, SSIM, MS-SSIM, L1 and sharpness against the truth, and scores that need no truth.
 
 Where a function takes ``mask``, None means the whole image; with a mask only the hole counts, each function says how.
-All of them see the images as given: for the numbers of other papers, score what an 8-bit file holds. A score that is
-not defined (no hole, sides too short) is NaN; of a perfect result PSNR is infinite. A batch equals its images alone.
+No function rounds the images: for the numbers of other papers, score what an 8-bit file holds. A score that is not
+defined (no hole, sides too short) is NaN; PSNR of a perfect result is infinite. A batch equals its images alone.
 """
 
 import math
@@ -31,9 +31,9 @@ def l1(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute difference.
 
     Args:
-        image: ``(B, 3, H, W)``.
-        truth: ``(B, 3, H, W)``.
-        mask: ``(B, 1, H, W)``, 1 = hole: only hole pixels count, all three channels of each.
+        image: Result, ``(B, 3, H, W)`` in [0, 1].
+        truth: Truth, ``(B, 3, H, W)`` in [0, 1].
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole: only hole pixels count, all three channels of each.
 
     Returns:
         ``(B,)``, lower is better.
@@ -55,15 +55,16 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
         ``(B,)`` dB, higher is better.
     """
     image, truth, pixels = _checked(image, truth, mask)
-    chosen = [(one[:, hole], other[:, hole]) for one, other, (hole,) in zip(image, truth, pixels, strict=True)]
-    return torch.stack([peak_signal_noise_ratio(one, other, data_range=1.0) for one, other in chosen])
+    pairs = [(a[:, hole], b[:, hole]) for a, b, (hole,) in zip(image, truth, pixels, strict=True)]
+    return torch.stack([peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in pairs])
 
 
 def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity: Gaussian window 11x11, sigma 1.5, mirrored border, per channel.
 
-    Args and Raises as :func:`l1`. The whole image is torchmetrics'; in the hole it is the mean of the same map over
-    the hole's pixels, whose windows reach up to 5 px into the known surroundings, so seams count.
+    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole it is the mean of
+    the same map (torchmetrics' ``return_full_image`` in float64) over the hole's pixels. The windows reach up to 5 px
+    into the known surroundings, so seams count.
 
     Returns:
         ``(B,)``, at most 1, higher is better; NaN for a side below 6 px.
@@ -89,9 +90,9 @@ def ssim_lama(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
 def ms_ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity over five scales, each half the one before.
 
-    Args and Raises as :func:`l1`. The whole image is torchmetrics'. In the hole, the map of every scale is averaged
-    with the share of hole in each of its pixels as weight (the mask, averaged down like the images), then the scales
-    are combined as usual; unlike torchmetrics' no rim is cut off the maps.
+    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole, the map of every
+    scale is averaged, each pixel weighted with its fraction of hole (the mask, averaged down like the images), then the
+    scales are combined as usual; unlike in torchmetrics, no border is cut off the maps.
 
     Returns:
         ``(B,)`` in [0, 1], higher is better; NaN for a side below 176 px.
@@ -111,7 +112,7 @@ def ms_ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def sharpness(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How sharp the fill is: its mean gradient magnitude as a share of the truth's.
+    """Sharpness of the fill: its mean gradient magnitude divided by that of the truth.
 
     Args and Raises as :func:`l1`. The gradient is ``sqrt(dx^2 + dy^2)`` of each channel, with the differences to the
     right and the lower neighbor. Only pixels count that are hole together with both neighbors: seams do not.
@@ -129,9 +130,9 @@ def known_l1(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference to the input over its known pixels: how well a network returns what it was shown.
 
     Args:
-        prediction: ``(B, 3, H, W)``, raw; of a composited result the error is 0.
-        image: ``(B, 3, H, W)`` the input.
-        mask: ``(B, 1, H, W)``, 1 = hole.
+        prediction: Prediction, ``(B, 3, H, W)``, raw; the error of a composited result is 0.
+        image: Input image, ``(B, 3, H, W)``.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
 
     Returns:
         ``(B,)``, lower is better; NaN where nothing is known.
@@ -146,10 +147,10 @@ def guide_l1(image: Tensor, guide: Tensor, mask: Tensor, factor: float = 2.0) ->
     through and through, without erosion.
 
     Args:
-        image: ``(B, 3, H, W)`` result of a level.
-        guide: ``(B, 3, h, w)`` result of the next coarser level.
-        mask: ``(B, 1, H, W)``, 1 = hole.
-        factor: Ratio of the pyramid.
+        image: Result of a level, ``(B, 3, H, W)``.
+        guide: Result of the next coarser level, ``(B, 3, h, w)``.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        factor: Ratio of two levels of the pyramid.
 
     Returns:
         ``(B,)``, lower is better; NaN where no pixel is hole through and through.
@@ -162,9 +163,9 @@ def scores(image: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """All scores against the truth, as ``<score>_<image or hole>_<implementation>``.
 
     Args:
-        image: ``(B, 3, H, W)`` result in [0, 1].
-        truth: ``(B, 3, H, W)`` in [0, 1].
-        mask: ``(B, 1, H, W)``, 1 = hole.
+        image: Result, ``(B, 3, H, W)`` in [0, 1].
+        truth: Truth, ``(B, 3, H, W)`` in [0, 1].
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
 
     Returns:
         ``(B,)`` each, float32.
@@ -191,10 +192,10 @@ def scores_without_truth(result: Refinement, image: Tensor, mask: Tensor, factor
     """What a result says about itself, named as in :func:`scores`.
 
     Args:
-        result: Of the refiner.
-        image: ``(B, 3, H, W)`` the input.
-        mask: ``(B, 1, H, W)``, 1 = hole.
-        factor: Ratio of the pyramid.
+        result: Result of the refiner.
+        image: Input image, ``(B, 3, H, W)``.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        factor: Ratio of two levels of the pyramid.
 
     Returns:
         ``(B,)`` each, float32; the agreement with the guide is NaN where there is one level only.
@@ -217,8 +218,8 @@ def _checked(image: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor,
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """``(B,)`` float32: mean of ``(B, C, H, W)`` weighted with ``(B, 1, H, W)``, NaN where all weights are 0."""
     weight = weight.double()
-    chosen = torch.where(weight > 0, values, 0.0) * weight  # where, so that NaN outside stays outside
-    return (chosen.flatten(1).sum(1) / (weight.flatten(1).sum(1) * values.shape[1])).float()
+    weighted = torch.where(weight > 0, values, 0.0) * weight  # where, so that NaN outside stays outside
+    return (weighted.flatten(1).sum(1) / (weight.flatten(1).sum(1) * values.shape[1])).float()
 
 
 def _undefined(image: Tensor) -> Tensor:
@@ -227,13 +228,18 @@ def _undefined(image: Tensor) -> Tensor:
 
 def _alone(image: Tensor, truth: Tensor, score: Callable[..., Any], **settings: Any) -> Tensor:
     pairs = zip(image[:, None], truth[:, None], strict=True)
-    return torch.stack([score(one, other, data_range=1.0, **settings) for one, other in pairs])
+    return torch.stack([score(a, b, data_range=1.0, **settings) for a, b in pairs])
 
 
 def _similarity(image: Tensor, truth: Tensor, border: str) -> tuple[Tensor, Tensor]:
-    """SSIM at every pixel and its part without the luminance, ``(B, 3, H, W)`` each."""
-    image, truth = image.double(), truth.double()  # variances are small differences of large numbers
-    maps = [_blurred(each, border) for each in (image, truth, image**2, truth**2, image * truth)]
+    """SSIM at every pixel and its part without the luminance, ``(B, 3, H, W)`` each.
+
+    In float64: the variances are small differences of large numbers, and in float32 nearly flat images lose 5e-4.
+    Torchmetrics computes the same map, but with a convolution, which in float64 takes 20 times as long and 7 times the
+    memory; it has neither the zero border of LaMa's evaluation nor the map without the luminance.
+    """
+    image, truth = image.double(), truth.double()
+    maps = [_blurred(values, border) for values in (image, truth, image**2, truth**2, image * truth)]
     mean, other_mean, square, other_square, product = maps
     variances = square - mean**2 + other_square - other_mean**2
     contrast = (2 * (product - mean * other_mean) + C2) / (variances + C2)

@@ -1,4 +1,4 @@
-"""The telling cases of a study: where the best arm did best, as usual and worst, and what every arm made of them."""
+"""Example images of a study: where the best arm did best, as usual and worst, with the results of every arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from refine.core.types import Sample
 from refine.data.dataset import MaskOptions, PairDataset
 from refine.data.discovery import find_pairs
 from refine.factory import mask_generator, mask_options
+from refine.inference.finished_run import read_config
 from refine.inference.panels import HOLE
-from refine.io.files import RUN_FOLDER
 from refine.io.picture import read_picture, to_tensor
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
@@ -30,10 +29,10 @@ class Case:
     """An image on which an arm did well, badly or as usual.
 
     Attributes:
-        kind: One of :data:`KINDS`.
-        group: Of the study.
-        key: Of the image.
-        difference: Of the first score, arm minus ``off``.
+        kind: Kind of the case, one of :data:`KINDS`.
+        group: Name of the study's group.
+        key: Name of the image.
+        difference: Difference of the first score, arm minus ``plain``.
     """
 
     kind: str
@@ -43,17 +42,17 @@ class Case:
 
 
 def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
-    """The arm that gains most over ``off`` by the first score; None if none was compared with it.
+    """The arm that gains most over ``plain`` by the first score; None if none was compared with it.
 
     Args:
-        study: Whose arms they are.
-        compared: Of :func:`refine.studies.statistics.compare`.
-        group: Of the study.
+        study: Question with its arms and scores.
+        compared: Table of :func:`refine.studies.statistics.compare`.
+        group: Name of the study's group.
     """
     rows = compared.filter(
         (pl.col("group") == group)
         & (pl.col("score") == study.scores[0])
-        & (pl.col("reference") == "off")
+        & (pl.col("reference") == "plain")
         & (pl.col("n") > 0)
         & ~pl.col("arm").is_in(list(CONTROLS))
     )
@@ -67,18 +66,18 @@ def _gain(study: Study, own: float, other: float) -> float:
 
 
 def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]:
-    """The images on which an arm gains most and least over ``off``, and those in the middle; none twice.
+    """The images on which an arm gains most and least over ``plain``, and those in the middle; none twice.
 
     Args:
-        study: Its first score decides.
-        rows: Of :func:`refine.studies.statistics.read_rows`.
-        group: Of the study.
-        arm: Of the study.
+        study: Question with its scores, the first of which decides.
+        rows: Table of :func:`refine.studies.statistics.read_rows`.
+        group: Name of the study's group.
+        arm: Name of the arm.
 
     Returns:
         Cases by kind. Few images are best first, then worst, and only then median.
     """
-    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "off"))
+    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "plain"))
     gains = {key: _gain(study, mine[key], plain[key]) for key in mine.keys() & plain.keys()}
     order = sorted(gains, key=lambda key: (-gains[key], key))
     each = min(EACH, max(1, len(order) // 3))
@@ -93,10 +92,10 @@ def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict
     """An arm's first score by image, where it has one.
 
     Args:
-        study: Names the score.
-        rows: Of :func:`refine.studies.statistics.read_rows`.
-        group: Of the study.
-        arm: Of the study.
+        study: Question with its scores.
+        rows: Table of :func:`refine.studies.statistics.read_rows`.
+        group: Name of the study's group.
+        arm: Name of the arm.
     """
     score = study.scores[0]
     if score not in rows.columns:
@@ -106,39 +105,38 @@ def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict
     return {key: value for key, value in values if value is not None and np.isfinite(value)}
 
 
-def pictures(rows: pl.DataFrame, jobs: Sequence[StudyRun], cases: Sequence[Case]) -> list[dict[str, Image.Image]]:
+def pictures(rows: pl.DataFrame, runs: Sequence[StudyRun], cases: Sequence[Case]) -> list[dict[str, Image.Image]]:
     """What the arms made of each case, with the input and the truth; what cannot be read is left out.
 
     Args:
-        rows: Of :func:`refine.studies.statistics.read_rows`.
-        jobs: Run, or not.
-        cases: Of :func:`choose`.
+        rows: Table of :func:`refine.studies.statistics.read_rows`.
+        runs: All runs of the study, finished or not.
+        cases: Cases of :func:`choose`.
     """
     inputs = {}
-    for job in jobs:
-        if job.arm == "off":
-            inputs[job.group] = _inputs(job, [case.key for case in cases if case.group == job.group])
-    folders = {(job.group, job.arm): job.folder for job in jobs}
-    return [_given(inputs[case.group].get(case.key)) | _made(rows, folders, case) for case in cases]
+    for run in runs:
+        if run.arm == "plain":
+            inputs[run.group] = _inputs(run, [case.key for case in cases if case.group == run.group])
+    folders = {(run.group, run.arm): run.folder for run in runs}
+    return [_input_and_truth(inputs[case.group].get(case.key)) | _results(rows, folders, case) for case in cases]
 
 
-def _inputs(job: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
-    """Images as a job read them."""
+def _inputs(run: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
+    """Images as a run read them."""
     try:
-        config = OmegaConf.load(job.folder / RUN_FOLDER / "config.yaml")
-        assert isinstance(config, DictConfig)
+        config = read_config(run.folder)
         suite = mask_generator(config)
         truth = config.truth or ("input" if suite else None)
-        found, _ = find_pairs(config.input, config.mask, suite or config.masks, config.output, truth)
+        pairs, _ = find_pairs(config.input, config.mask, suite or config.masks, config.output, truth)
     except (OSError, ValueError):  # moved since
         return {}
-    chosen = [one for one in found if one.key in keys]
-    samples = PairDataset(chosen, MaskOptions(*mask_options(config)), config.format, config.data.side)
-    read = (samples[index] for index in range(len(chosen)))
+    pairs = [pair for pair in pairs if pair.key in keys]
+    samples = PairDataset(pairs, MaskOptions(*mask_options(config)), config.format, config.data.side)
+    read = (samples[index] for index in range(len(pairs)))
     return {sample.key: sample for sample in read if isinstance(sample, Sample)}
 
 
-def _given(sample: Sample | None) -> dict[str, Image.Image]:
+def _input_and_truth(sample: Sample | None) -> dict[str, Image.Image]:
     if sample is None:
         return {}
     color = sample.image.new_tensor(HOLE).view(1, 3, 1, 1)
@@ -146,15 +144,15 @@ def _given(sample: Sample | None) -> dict[str, Image.Image]:
     return seen if sample.truth is None else seen | {"truth": _image(sample.truth)}
 
 
-def _made(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Image.Image]:
-    made = {}
-    own = rows.filter((pl.col("group") == case.group) & (pl.col("key").cast(pl.String) == case.key))
-    for row in own.iter_rows(named=True):
+def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Image.Image]:
+    images = {}
+    selected = rows.filter((pl.col("group") == case.group) & (pl.col("key").cast(pl.String) == case.key))
+    for row in selected.iter_rows(named=True):
         try:
-            made[row["arm"]] = _image(to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"])))
+            images[row["arm"]] = _image(to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"])))
         except (OSError, ValueError):  # removed since
             continue
-    return made
+    return images
 
 
 def _image(tensor: Tensor) -> Image.Image:

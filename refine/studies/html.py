@@ -1,14 +1,14 @@
-"""The statistics and the telling cases of a study as one page, which needs nothing else: no network, no other file."""
+"""HTML report of a study: statistics, plots and example images in one file that needs no network."""
 
 import base64
 import io
-import json
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from refine.studies.gallery import KINDS, LARGEST, Case, best_arm, choose, first_scores, pictures
@@ -24,7 +24,7 @@ def make(
     compared: pl.DataFrame,
     cost: pl.DataFrame,
     rows: pl.DataFrame,
-    jobs: Sequence[StudyRun],
+    runs: Sequence[StudyRun],
     plots: Mapping[str, str],
     notes: Sequence[str],
     limit_mib: float,
@@ -32,83 +32,75 @@ def make(
     """The page as HTML.
 
     Args:
-        study: Whose it is.
-        compared: Of :func:`refine.studies.statistics.compare`.
-        cost: Of :func:`refine.studies.statistics.costs`.
-        rows: Of :func:`refine.studies.statistics.read_rows`.
-        jobs: Run, or not.
+        study: Question with its arms and scores.
+        compared: Table of :func:`refine.studies.statistics.compare`.
+        cost: Table of :func:`refine.studies.statistics.costs`.
+        rows: Table of :func:`refine.studies.statistics.read_rows`.
+        runs: All runs of the study, finished or not.
         plots: SVG by file name.
-        notes: Paragraphs of Markdown's simplest kind, above the tables.
-        limit_mib: Pictures are made smaller until the page is below.
+        notes: Paragraphs above the tables, as plain text that may end in a list of lines with dashes.
+        limit_mib: Largest size of the page in MiB; pictures are made smaller until it fits.
     """
-    chosen = {group: best_arm(study, compared, group) for group in study.groups} if len(compared) else {}
-    cases = [case for group, arm in chosen.items() if arm for case in choose(study, rows, group, arm)]
+    best = {group: best_arm(study, compared, group) for group in study.groups} if len(compared) else {}
+    cases = [case for group, arm in best.items() if arm for case in choose(study, rows, group, arm)]
     parts = {
-        "title": escape(study.question),
-        "about": "".join(map(_paragraph, notes)),
-        "tables": "".join(_tables(study, compared, cost)) if len(compared) else "<p>Nothing to compare yet.</p>",
-        "plots": "".join(_plot(name, svg) for name, svg in plots.items()),
-        "cases": _cases(study, chosen, cases),
+        "title": study.question,
+        "notes": [text.split("\n- ") for text in notes],
+        "heads": _heads(study),
+        "tables": list(_tables(study, compared, cost)) if len(compared) else [],
+        "plots": {name: _data_url("image/svg+xml", svg.encode()) for name, svg in plots.items()},
+        "names": ["input", *study.arms, "truth"],
+        "sides": {"left": "plain", "right": next(filter(None, best.values()), None)},
+        "cases": list(_sections(study, best, cases)),
     }
-    shown = pictures(rows, jobs, cases)
+    images = pictures(rows, runs, cases)
+    template = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
     for side in SIDES:
-        data = {"cases": [_described(study, rows, *pair, side) for pair in zip(cases, shown, strict=True)]}
-        page = _filled({**parts, "data": json.dumps(data).replace("</", "<\\/")})
+        data = [_described(study, rows, *pair, side) for pair in zip(cases, images, strict=True)]
+        page = template.render(parts, data={"cases": data})
         if len(page) <= limit_mib * 2**20:
             break
     return page
 
 
-def _filled(parts: Mapping[str, str]) -> str:
-    page = TEMPLATE.read_text(encoding="utf-8")
-    for name, text in parts.items():
-        page = page.replace("{{" + name + "}}", text)
-    return page
-
-
-def _paragraph(text: str) -> str:
-    first, *others = map(escape, text.split("\n- "))
-    items = "".join(f"<li>{other}</li>" for other in others)
-    return f'<div class="bad">{first}<ul>{items}</ul></div>' if items else f'<p class="note">{first}</p>'
-
-
-def _plot(name: str, svg: str) -> str:
-    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    return f'<div class="wide"><img class="plot" alt="{escape(name)}" src="{source}"></div>'
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _tables(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> Iterator[str]:
+def _heads(study: Study) -> list[str]:
+    differences = [[f"− {reference}", "95 % interval", "wins"] for reference in study.references]
+    return ["arm", "n", "mean", *itertools.chain(*differences), *COSTS.values()]
+
+
+def _tables(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for group in study.groups:
         for score in study.scores:
-            chosen = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
-            if len(chosen):
+            table = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
+            if len(table):
                 title = f"{group}: {score}" if group else score
-                yield f'<h3>{escape(title)}</h3><div class="wide">{_table(study, group, chosen, cost)}</div>'
+                yield {"title": title, "rows": list(_rows(study, group, table, cost))}
 
 
-def _table(study: Study, group: str, compared: pl.DataFrame, cost: pl.DataFrame) -> str:
-    heads = ["arm", "n", "mean"]
-    for reference in study.references:
-        heads += [f"− {reference}", "95 % interval", "wins"]
-    heads += COSTS.values()
-    head = "".join(f"<th><button>{escape(text)}</button></th>" for text in heads)
-    body = ""
+def _rows(study: Study, group: str, compared: pl.DataFrame, cost: pl.DataFrame) -> Iterator[dict[str, Any]]:
     for arm in study.arms:
-        found = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
-        if found:
+        results = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
+        if results:
             spent = next(cost.filter((pl.col("group") == group) & (pl.col("arm") == arm)).iter_rows(named=True), {})
-            body += f'<tr class="{"control" if arm in CONTROLS else "arm"}">{_row(study, arm, found, spent)}</tr>'
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            yield {"kind": "control" if arm in CONTROLS else "arm", "cells": _cells(study, arm, results, spent)}
 
 
-def _row(study: Study, arm: str, found: Mapping[str, Mapping[str, Any]], spent: Mapping[str, Any]) -> str:
-    first = next(iter(found.values()))
+def _cells(
+    study: Study, arm: str, results: Mapping[str, Mapping[str, Any]], spent: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    first = next(iter(results.values()))
     cells = [_cell(arm, arm), _cell(first["n"], str(first["n"])), _cell(first["mean"], number(first["mean"]))]
     for reference in study.references:
-        row = found.get(reference)
+        row = results.get(reference)
         if row is None or not row["n"]:  # the reference itself, or no pair
             cells += [_cell(None, "")] * 3
             continue
@@ -116,20 +108,19 @@ def _row(study: Study, arm: str, found: Mapping[str, Mapping[str, Any]], spent: 
         cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
         cells.append(_cell(row["low"], f"[{row['low']:+.3g}, {row['high']:+.3g}]"))
         cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
-    cells += [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
-    return "".join(cells)
+    return cells + [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
 
 
-def _cell(value: Any, text: str, kind: str = "") -> str:
-    known = "" if value is None or value != value else escape(str(value))
-    return f'<td class="{kind}" data-value="{known}">{escape(text)}</td>'
+def _cell(value: Any, text: str, kind: str = "") -> dict[str, Any]:
+    """A cell's text, and its value to sort by; empty if it is not known."""
+    return {"value": "" if value is None or value != value else value, "text": text, "kind": kind}
 
 
 def number(value: float | None) -> str:
     """Four digits, or a dash for what is not known.
 
     Args:
-        value: Any.
+        value: Number, NaN or None.
     """
     return "-" if value is None or value != value else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
@@ -138,15 +129,15 @@ def number(value: float | None) -> str:
 
 
 def _described(
-    study: Study, rows: pl.DataFrame, case: Case, shown: Mapping[str, Image.Image], side: int
+    study: Study, rows: pl.DataFrame, case: Case, images: Mapping[str, Image.Image], side: int
 ) -> dict[str, Any]:
     """A case for the page's script."""
-    size = next((picture.size for picture in shown.values()), (1, 1))
+    size = next((picture.size for picture in images.values()), (1, 1))
     scores = {arm: first_scores(study, rows, case.group, arm).get(case.key) for arm in study.arms}
     return {
         "name": case.key,
         "ratio": size[0] / size[1],
-        "images": {name: _jpeg(picture, side) for name, picture in shown.items()},
+        "images": {name: _jpeg(picture, side) for name, picture in images.items()},
         "scores": {arm: number(value) for arm, value in scores.items() if value is not None},
     }
 
@@ -156,37 +147,14 @@ def _jpeg(picture: Image.Image, side: int) -> str:
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     small.save(data, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return _data_url("image/jpeg", data.getvalue())
 
 
-def _cases(study: Study, chosen: Mapping[str, str | None], cases: Sequence[Case]) -> str:
-    """The grid; its pictures are put in by the script."""
-    if not cases:
-        return "<p>No case: no arm was compared with off.</p>"
-    after = next(arm for arm in chosen.values() if arm)
-    names = ["input", *study.arms, "truth"]
-    made = f'<div class="chosen">{_select("left", names, "off")}{_select("right", names, after)}</div>'
-    for group, arm in chosen.items():
+def _sections(study: Study, best: Mapping[str, str | None], cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
+    """The cases by group and kind, with their places in ``cases``; the page's script puts the pictures in."""
+    for group, arm in best.items():
         for kind in KINDS:
-            own = [case for case in cases if (case.group, case.kind) == (group, kind)]
-            if own:
+            members = [pair for pair in enumerate(cases) if (pair[1].group, pair[1].kind) == (group, kind)]
+            if members:
                 title = f"{group}: {kind}" if group else kind
-                note = f"by {study.scores[0]} of {arm} minus off"
-                made += f"<h3>{escape(title)}</h3><p class='note'>{escape(note)}</p>"
-                made += f'<div class="cases">{"".join(_figure(cases.index(case), case) for case in own)}</div>'
-    return made
-
-
-def _select(side: str, names: Sequence[str], chosen: str) -> str:
-    options = "".join(f"<option{' selected' * (name == chosen)}>{escape(name)}</option>" for name in names)
-    return f'<label>{side} <select data-side="{side}">{options}</select></label>'
-
-
-def _figure(index: int, case: Case) -> str:
-    return (
-        f'<figure data-case="{index}"><div class="stage"><div class="moved"><img alt=""><img alt=""></div>'
-        '<div class="divider"></div></div><input type="range" min="0" max="100" value="50" step="0.5" '
-        'aria-label="divider between before and after">'
-        f"<figcaption><span>{escape(case.key)} ({case.difference:+.3g})<br><span class='scores'></span></span>"
-        '<button type="button" aria-label="large">⤢</button></figcaption></figure>'
-    )
+                yield {"title": title, "note": f"by {study.scores[0]} of {arm} minus plain", "members": members}

@@ -1,4 +1,4 @@
-"""The jobs of a study under one of Hydra's launchers.
+"""Execution of a study's runs by one of Hydra's launchers.
 
 ``python -m refine.studies.launch --multirun study=<output> job=a,b ...`` runs them.
 
@@ -30,7 +30,7 @@ def task(config: DictConfig) -> int:
     """Do one job of the plan and note how it ended; one that fails does not take the others along.
 
     Args:
-        config: ``study`` and ``job`` of ``configs/sweep.yaml``; ``worker``, where jobs share this machine.
+        config: Settings ``study`` and ``job`` of ``configs/sweep.yaml``; ``worker``, where jobs share this machine.
 
     Returns:
         Exit status of the job.
@@ -38,12 +38,12 @@ def task(config: DictConfig) -> int:
     Raises:
         SystemExit: If it was told to stop, so that no further job begins.
     """
-    job = read_plan(Path(config.study))[config.job]
-    print(f"refine study: {job.name}", file=sys.stderr, flush=True)
+    run = read_plan(Path(config.study))[config.job]
+    print(f"refine study: {run.name}", file=sys.stderr, flush=True)
     if (worker := config.get("worker")) is not None:
         keep_one_gpu(worker)
-    status, reason = _predict(job.overrides)
-    finish(job, status, reason, _machine())
+    status, reason = _predict(run.overrides)
+    finish(run, status, reason, _machine())
     if status in STOPPED:
         raise SystemExit(status)
     return status
@@ -71,7 +71,7 @@ def keep_one_gpu(number: int) -> None:
     CUDA reads the variable once, so a process that runs several jobs keeps to the GPU of its first.
 
     Args:
-        number: Of the job; GPUs are taken in turn.
+        number: Number of the job from 0; GPUs are taken in turn.
     """
     import torch
 

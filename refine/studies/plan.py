@@ -1,43 +1,47 @@
-"""The jobs of a study on disk: what is to do, and what is done."""
+"""Plan of a study on disk: settings and fingerprint of each run, and which runs are complete."""
 
-import csv
 import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from refine.io.files import RUN_FOLDER, write_atomic
-from refine.studies.spec import StudyRun
+from refine.inference.finished_run import read_finished_rows, read_job, write_job
+from refine.io.files import write_atomic
+from refine.studies.spec import FORMER, StudyRun
 
 STUDY = ".study"  # in a study's output, for all that is no result
 PLAN = "plan.json"
-DONE = "job.json"
 
 
-def write_plan(output: Path, jobs: Sequence[StudyRun]) -> list[StudyRun]:
-    """Write down what every job has to do, for whoever runs one.
+def with_fingerprints(runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """The runs, each with the fingerprint of its settings and of its inputs as they are now.
 
     Args:
-        output: Of the study.
-        jobs: All of them.
-
-    Returns:
-        The jobs with their fingerprints.
+        runs: All runs of the study.
     """
-    planned = [dataclasses.replace(job, fingerprint=fingerprint(job.overrides)) for job in jobs]
-    content = {job.name: {**dataclasses.asdict(job), "folder": str(job.folder)} for job in planned}
+    return [dataclasses.replace(run, fingerprint=fingerprint(run.overrides)) for run in runs]
+
+
+def write_plan(output: Path, runs: Sequence[StudyRun]) -> None:
+    """Write down what every run has to do, for the process that does it.
+
+    Args:
+        output: Folder of the study's results.
+        runs: All runs of the study, with fingerprints.
+    """
+    content = {run.name: {**dataclasses.asdict(run), "folder": str(run.folder)} for run in runs}
     folder = output / STUDY
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / PLAN, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
-    return planned
 
 
 def read_plan(output: Path) -> dict[str, StudyRun]:
-    """The jobs that were planned, by name.
+    """The planned runs by name.
 
     Args:
-        output: Of the study.
+        output: Folder of the study's results.
 
     Raises:
         ValueError: If there is no plan.
@@ -47,17 +51,20 @@ def read_plan(output: Path) -> dict[str, StudyRun]:
         content = json.loads(file.read_text(errors="surrogateescape"))
     except FileNotFoundError:
         raise ValueError(f"output={output}: no study was run there; there is no {file}.") from None
-    return {
-        name: StudyRun(**{**job, "folder": Path(job["folder"]), "overrides": tuple(job["overrides"])})
-        for name, job in content.items()
-    }
+    return {name: _planned(settings) for name, settings in content.items()}
+
+
+def _planned(settings: dict[str, Any]) -> StudyRun:
+    arm = FORMER.get(settings["arm"], settings["arm"])
+    folder, overrides = Path(settings["folder"]), tuple(settings["overrides"])
+    return StudyRun(settings["group"], arm, folder, overrides, settings["fingerprint"])
 
 
 def fingerprint(overrides: Sequence[str]) -> str:
-    """SHA-256 (hex) of a job and of names, sizes and times of the files it reads, its output left out.
+    """SHA-256 (hex) of a run's settings and of names, sizes and times of the files it reads, its output left out.
 
     Args:
-        overrides: Of the job.
+        overrides: Settings of the run, ``key=value`` each.
     """
     texts = sorted(override for override in overrides if not override.startswith("output="))
     for override in texts.copy():
@@ -73,46 +80,40 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
-def finish(job: StudyRun, status: int, reason: str, machine: str) -> None:
-    """Note how a job ended, beside its results.
+def finish(run: StudyRun, status: int, reason: str, machine: str) -> None:
+    """Note how a run ended, beside its results.
 
     Args:
-        job: Planned.
+        run: Planned run.
         status: Exit status.
-        reason: In a sentence, if it is not 0.
-        machine: On which it ran.
+        reason: Cause in a sentence, if the status is not 0.
+        machine: Name of the device and versions.
     """
-    file = job.folder / RUN_FOLDER / DONE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"fingerprint": job.fingerprint, "status": status, "reason": reason, "machine": machine}
-    write_atomic(file, json.dumps(content).encode(), file.parent)
+    content = {"fingerprint": run.fingerprint, "status": status, "reason": reason, "machine": machine}
+    write_job(run.folder, content)
 
 
-def problem(job: StudyRun) -> str:
-    """Why a job is not complete, in a sentence; empty if it is.
+def problem(run: StudyRun) -> str:
+    """Why a run is not complete, in a sentence; empty if it is.
 
     Args:
-        job: Planned.
+        run: Planned run.
     """
-    records = job.folder / RUN_FOLDER
-    try:
-        done = json.loads((records / DONE).read_text())
-    except (OSError, ValueError):
+    job = read_job(run.folder)
+    if not job:
         return "not run, or not to its end"
-    if done.get("fingerprint") != job.fingerprint:
+    if job.get("fingerprint") != run.fingerprint:
         return "run with other settings or inputs"
-    if done.get("status") != 0:
-        return str(done.get("reason") or f"ended with status {done.get('status')}")
-    with (records / "rows.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        results = [row["output"] for row in csv.DictReader(stream)]
-    return "" if all((job.folder / name).is_file() for name in results) else "results were removed"
+    if job.get("status") != 0:
+        return str(job.get("reason") or f"ended with status {job.get('status')}")
+    results = (run.folder / row["output"] for row in read_finished_rows(run.folder))
+    return "" if all(result.is_file() for result in results) else "results were removed"
 
 
-def machines(jobs: Sequence[StudyRun]) -> list[str]:
-    """On what jobs ran, each machine once.
+def machines(runs: Sequence[StudyRun]) -> list[str]:
+    """The machines of the runs, without repetition.
 
     Args:
-        jobs: Run, or not.
+        runs: All runs of the study, finished or not.
     """
-    files = [file for job in jobs if (file := job.folder / RUN_FOLDER / DONE).is_file()]
-    return sorted({str(json.loads(file.read_text()).get("machine", "unknown")) for file in files})
+    return sorted({str(job.get("machine", "unknown")) for run in runs if (job := read_job(run.folder))})

@@ -1,7 +1,6 @@
-"""Plots of a study, as SVG that says the same every time."""
+"""Plots of a study as SVG, byte for byte the same for the same results."""
 
 import io
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from refine.io.files import RUN_FOLDER
+from refine.inference.finished_run import read_finished_rows
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
 
@@ -20,30 +19,30 @@ if TYPE_CHECKING:
 STYLE = {"svg.hashsalt": "refine", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 
 
-def draw(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, jobs: Sequence[StudyRun]) -> dict[str, str]:
+def draw(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, runs: Sequence[StudyRun]) -> dict[str, str]:
     """All plots by file name.
 
     Args:
-        study: Whose they are.
-        compared: Of :func:`refine.studies.statistics.compare`.
-        cost: Of :func:`refine.studies.statistics.costs`.
-        jobs: Run, or not.
+        study: Question with its arms and scores.
+        compared: Table of :func:`refine.studies.statistics.compare`.
+        cost: Table of :func:`refine.studies.statistics.costs`.
+        runs: All runs of the study, finished or not.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     fills: dict[str, Callable[[Figure], bool]] = {
         "differences": lambda figure: _differences(figure, study, compared),
-        "steps": lambda figure: _steps(figure, study, compared, jobs),
+        "steps": lambda figure: _steps(figure, study, compared, runs),
         "cost": lambda figure: _cost(figure, study, compared, cost),
     }
-    made = {}
+    drawn = {}
     with matplotlib.rc_context(STYLE):
         for name, fill in fills.items():
             figure = Figure(figsize=(8, 4), layout="constrained")
             if fill(figure):
-                made[f"{name}.svg"] = _svg(figure)
-    return made
+                drawn[f"{name}.svg"] = _svg(figure)
+    return drawn
 
 
 def _svg(figure: "Figure") -> str:
@@ -73,10 +72,10 @@ def _label(row: Mapping[str, Any]) -> str:
     return f"{row['group']} {row['arm']}".strip()
 
 
-def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, jobs: Sequence[StudyRun]) -> bool:
+def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, runs: Sequence[StudyRun]) -> bool:
     """The first score against the study's numbers, if it has any; the loss against the steps otherwise."""
     axes = figure.subplots()
-    drawn = _scores_on_axis(axes, study, compared) if study.axis else _losses(axes, jobs)
+    drawn = _scores_on_axis(axes, study, compared) if study.axis else _losses(axes, runs)
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
@@ -84,20 +83,21 @@ def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, jobs: Sequenc
 
 def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
     lines = defaultdict(list)
-    chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("reference") == "off") & (pl.col("n") > 0))
-    for row in chosen.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
+    paired = compared.filter((pl.col("reference") == "plain") & (pl.col("n") > 0))
+    first = paired.filter(pl.col("score") == study.scores[0])
+    for row in first.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
         if (x := study.place(row["arm"])) is not None:
             lines[_line(study, row)].append((x, row["difference"], row["low"], row["high"]))
     for label, points in lines.items():
         x, mean, low, high = np.array(sorted(points)).T
         axes.errorbar(x, mean, [mean - low, high - mean], fmt="o-", ms=4, capsize=2, label=label)
-    for row in chosen.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
+    for row in first.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
         axes.axhline(row["difference"], color="0.6", ls="--", lw=0.8, label=f"{row['group']} upscaled".strip())
     axes.axhline(0, color="0.5", lw=0.8)
     positive = sorted({point[0] for points in lines.values() for point in points})
     if len(positive) > 2 and positive[0] > 0 and positive[-1] / positive[0] >= 10:
         axes.set_xscale("log")
-    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus off")
+    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus plain")
     return bool(lines)
 
 
@@ -107,27 +107,21 @@ def _line(study: Study, row: Mapping[str, Any]) -> str:
     return " ".join([row["group"], *others]).strip() or "arms"
 
 
-def _losses(axes: "Axes", jobs: Sequence[StudyRun]) -> bool:
+def _losses(axes: "Axes", runs: Sequence[StudyRun]) -> bool:
     """Mean over images of the finest level's loss, as a share of the one it began with."""
-    for job in jobs:
-        if job.arm not in CONTROLS and (curves := _curves(job)):
+    for run in runs:
+        if run.arm not in CONTROLS and (curves := _curves(run)):
             length = max(map(len, curves))  # an early stop keeps its last value
             filled = [[*curve, *[curve[-1]] * (length - len(curve))] for curve in curves]
-            axes.plot(np.mean(filled, axis=0), "o-", ms=3, label=job.name)
+            axes.plot(np.mean(filled, axis=0), "o-", ms=3, label=run.name)
     axes.set(xlabel="updates, finest level", ylabel="loss, share of the first")
     return bool(axes.lines)
 
 
-def _curves(job: StudyRun) -> list[list[float]]:
-    rows = {}
-    for file in sorted((job.folder / RUN_FOLDER).glob("rows-*.jsonl")):
-        for line in file.read_text(errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                rows[row["output"]] = row["losses"][-1]
-            except (ValueError, KeyError, IndexError, TypeError):
-                continue  # cut short, or of one level
-    return [[loss / curve[0] for loss in curve] for curve in rows.values() if curve and curve[0] and None not in curve]
+def _curves(run: StudyRun) -> list[list[float]]:
+    """Losses of the finest level of each image, as shares of the first one."""
+    curves = [row["losses"][-1] for row in read_finished_rows(run.folder) if row.get("losses")]
+    return [[loss / curve[0] for loss in curve] for curve in curves if curve and curve[0] and None not in curve]
 
 
 def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> bool:
@@ -150,9 +144,9 @@ def quality_and_cost(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -
     """Group, arm, seconds and the mean of the first score, of every arm where both are known.
 
     Args:
-        study: Whose they are.
-        compared: Of :func:`refine.studies.statistics.compare`.
-        cost: Of :func:`refine.studies.statistics.costs`.
+        study: Question with its arms and scores.
+        compared: Table of :func:`refine.studies.statistics.compare`.
+        cost: Table of :func:`refine.studies.statistics.costs`.
     """
     chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0)).unique(
         ["group", "arm"], keep="first", maintain_order=True
@@ -166,7 +160,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the points of which no other is both cheaper and better, by rising cost.
 
     Args:
-        points: Cost and gain; more gain is better.
+        points: Pairs of cost and gain; less cost and more gain are better.
     """
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):

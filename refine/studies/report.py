@@ -1,4 +1,4 @@
-"""The statistics of a study to read: a Markdown table, plots, and one page."""
+"""Report of a study: Markdown tables, plots and an HTML page."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,33 +18,33 @@ MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
-def write(study: Study, jobs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> None:
+def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> None:
     """Compare what is there and write it: rows, comparisons, Markdown, plots, page.
 
     Args:
-        study: Whose jobs they are.
-        jobs: All of them, run or not.
-        problems: Why a job is not complete, by its name.
-        output: Folder for it all.
-        page_mib: Upper limit of the page.
+        study: Question with its arms and scores.
+        runs: All runs of the study, finished or not.
+        problems: Reason why a run is not complete, by the run's name.
+        output: Folder of the study's results.
+        page_mib: Largest size of the page in MiB.
     """
-    rows = read_rows(study, jobs)
+    rows = read_rows(study, runs)
     compared, cost = (compare(study, rows), costs(study, rows)) if len(rows) else (pl.DataFrame(), pl.DataFrame())
     rows.write_parquet(output / ROWS)
     compared.write_csv(output / COMPARISONS)
-    drawn = plots.draw(study, compared, cost, jobs) if len(compared) else {}
+    drawn = plots.draw(study, compared, cost, runs) if len(compared) else {}
     for name, svg in drawn.items():
         _save(output / name, svg)
-    notes = _notes(compared, problems, machines(jobs))
+    notes = _notes(compared, problems, machines(runs))
     _save(output / MARKDOWN, markdown(study, compared, cost, notes))
-    _save(output / PAGE, page.make(study, compared, cost, rows, jobs, drawn, notes, page_mib))
+    _save(output / PAGE, page.make(study, compared, cost, rows, runs, drawn, notes, page_mib))
 
 
 def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:
     """What has to be known before reading a number."""
     notes = [_about(compared, machines)] if len(compared) else ["No arm has both results and scores yet."]
     if problems:
-        notes.append("\n- ".join(["Incomplete:", *(f"{name}: {said}" for name, said in problems.items())]))
+        notes.append("\n- ".join(["Incomplete:", *(f"{name}: {reason}" for name, reason in problems.items())]))
     return notes
 
 
@@ -52,10 +52,10 @@ def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Se
     """The tables, the first score's first; one per group and score.
 
     Args:
-        study: Whose they are.
-        compared: Of :func:`refine.studies.statistics.compare`.
-        cost: Of :func:`refine.studies.statistics.costs`.
-        notes: Paragraphs above.
+        study: Question with its arms and scores.
+        compared: Table of :func:`refine.studies.statistics.compare`.
+        cost: Table of :func:`refine.studies.statistics.costs`.
+        notes: Paragraphs above the tables.
     """
     parts = list(notes)
     for group in study.groups if len(compared) else ():
@@ -113,10 +113,11 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     """Put table and plots into the study's own folder, for its README.
 
     Args:
-        folder: Of the study, with a README.md that holds the two marks of the results; or another of its YAML files,
-            whose name stands in its first mark and before the names of its plots.
-        output: Of :func:`write`.
-        command: What was run; of paths only the last part is shown, and what asks for the report alone is left out.
+        folder: Folder of the study, with a README.md that holds the two marks of the results; or another of its YAML
+            files, whose name stands in its first mark and before the names of its plots.
+        output: Folder of :func:`write`.
+        command: Arguments of the command that was run; of paths only the last part is shown, and what asks for the
+            report alone is left out.
 
     Raises:
         ValueError: If the README lacks the marks.

@@ -1,7 +1,7 @@
-"""What a study asks: ``study.yaml`` -> arms -> jobs of ``refine predict``.
+"""Specification of a study: ``study.yaml`` -> arms -> runs of ``refine predict``.
 
     question: How many steps, at which learning rate?
-    base: [backbone=mini, masks=thick]          # in every job
+    base: [backbone=mini, masks=thick]          # in every run
     each: {masks: [thin, thick]}                # optional: everything again for each of these, compared within
     arms: {paper: [preset=paper]}               # name -> overrides
     grid: {refiner.steps: [5, 15]}              # and one arm per combination
@@ -10,7 +10,7 @@
     axis: refiner.steps                         # optional: the numbers to plot against; else the first of the grid
     n: 24                                       # optional: data.limit, so many images drawn by seed
 
-Two arms come by themselves, the controls ``off`` and ``upscaled``.
+Two arms come by themselves, the controls ``plain`` and ``upscaled``.
 """
 
 import hashlib
@@ -28,10 +28,11 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 FILE = "study.yaml"
 # Whatever the base says of steps or levels, a control stays what it is.
 CONTROLS: dict[str, tuple[str, ...]] = {
-    "off": ("preset=off", "pyramid=single", "pyramid.max_levels=1", "refiner=default", "refiner.steps=0"),
+    "plain": ("preset=plain", "pyramid=single", "pyramid.max_levels=1", "refiner=default", "refiner.steps=0"),
     "upscaled": ("preset=upscaled", "refiner=upscaled", "refiner.steps=0"),
 }
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
+FORMER = {"off": "plain"}  # earlier names of controls, in plans on disk
 NAME = re.compile(r"[\w.+-]+", re.ASCII)  # of an arm, which is a folder too
 
 
@@ -40,10 +41,11 @@ class Study:
     """A question and the arms that answer it.
 
     Attributes:
-        name: Of its folder.
-        question: In one sentence.
-        groups: Name -> overrides; arms are compared within a group. One without a name where there is no ``each``.
-        arms: Name -> overrides, controls first.
+        name: Name of the study's folder.
+        question: Question in one sentence.
+        groups: Overrides by name of the group; arms are compared within a group. One without a name where there
+            is no ``each``.
+        arms: Overrides by name of the arm, controls first.
         references: Names of the arms that the others are compared with.
         scores: Columns of the rows; the first one decides.
         axis: Setting whose numbers the scores are plotted against.
@@ -71,11 +73,11 @@ class StudyRun:
     """One run of ``refine predict``.
 
     Attributes:
-        group: It is compared within.
-        arm: Of the study.
-        folder: Of its results.
-        overrides: All of it.
-        fingerprint: Of these and of the inputs, once the job is planned.
+        group: Name of the group that the run is compared within; empty if there is one alone.
+        arm: Name of the arm.
+        folder: Folder of the results.
+        overrides: Settings of ``refine predict``, ``key=value`` each.
+        fingerprint: SHA-256 (hex) of settings and inputs, once the run is planned.
     """
 
     group: str
@@ -94,7 +96,7 @@ def read_study(folder: Path) -> Study:
     """Read a study.
 
     Args:
-        folder: With ``study.yaml``, or that file.
+        folder: Folder with ``study.yaml``, or that file.
 
     Raises:
         ValueError: If there is none, or it makes no sense.
@@ -105,7 +107,7 @@ def read_study(folder: Path) -> Study:
     named = {name: _overrides(file, f"arms.{name}", values) for name, values in content.get("arms", {}).items()}
     grid = dict(_combinations(content.get("grid", {}), "{key}-{value}"))
     each = dict(_combinations(content.get("each", {}), "{value}")) or {"": ()}
-    _check_names(file, [*CONTROLS, *named, *grid], each)
+    _check_names(file, [*CONTROLS, *FORMER, *named, *grid], each)
     limit = [f"data.limit={content['n']}"] if content.get("n") else []
     reference = content.get("reference")
     if reference is not None and reference not in {*named, *grid}:
@@ -122,27 +124,27 @@ def read_study(folder: Path) -> Study:
 
 
 def make_runs(study: Study, output: Path, common: Sequence[str], controls: Path | None = None) -> list[StudyRun]:
-    """The jobs of a study, controls first.
+    """The runs of a study, controls first.
 
     Args:
-        study: As read.
+        study: Question with its arms.
         output: Folder of the study's results.
-        common: Overrides of every job; what an arm sets itself wins.
-        controls: Folder where studies share the jobs of ``off`` and ``upscaled``; None for the study's own.
+        common: Overrides of every run; what an arm sets itself wins.
+        controls: Folder where studies share the runs of ``plain`` and ``upscaled``; None for the study's own.
     """
-    jobs = []
+    runs = []
     for group, own in study.groups.items():
         for arm, overrides in study.arms.items():
             merged = _merged([*own, *common, *overrides])
             folder = output / group / arm
             if controls is not None and arm in CONTROLS:
                 folder = controls / f"{arm}-{hashlib.sha256(json.dumps(merged).encode()).hexdigest()[:12]}"
-            jobs.append(StudyRun(group, arm, folder, (*merged, f"output={folder}")))
-    return jobs
+            runs.append(StudyRun(group, arm, folder, (*merged, f"output={folder}")))
+    return runs
 
 
 def _merged(overrides: Sequence[str]) -> list[str]:
-    """The last of each key, in the order of the keys: the same job has the same text."""
+    """The last of each key, in the order of the keys: the same run has the same text."""
     return sorted({override.partition("=")[0].lstrip("+"): override for override in overrides}.values())
 
 
@@ -210,7 +212,7 @@ def _check_names(file: Path, arms: Sequence[str], groups: Mapping[str, Any]) -> 
         if not isinstance(name, str) or not NAME.fullmatch(name) or set(name) <= {"."}:
             raise ValueError(
                 f"{file}: {name!r} is a folder's name: give a text of letters, digits and . + - _ alone, in quotes "
-                "where YAML takes it for something else, as it does with off."
+                "where YAML takes it for something else, as it does with yes and no."
             )
     if twice := sorted({name for name in arms if list(arms).count(name) > 1}):
-        raise ValueError(f"{file}: {', '.join(twice)}: there twice; off and upscaled are there by themselves.")
+        raise ValueError(f"{file}: {', '.join(twice)}: there twice; plain (or off) and upscaled come by themselves.")

@@ -1,63 +1,30 @@
-"""Rows of many runs -> paired statistics.
+"""Paired statistics over the images of many runs.
 
 Images are the units: an arm and a control are compared image by image, over the images that both have, and the
 interval says how far the mean difference would move with other images of their kind.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
-from refine.io.files import RUN_FOLDER
+from refine.inference.finished_run import read_finished_rows
+from refine.metrics.bootstrap import interval
 from refine.studies.spec import Study, StudyRun
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-TEXTS = ("updates", "kept", "guided", "first_loss", "last_loss")  # one number per level, read as text
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
 LOWER = ("l1", "lpips", "fid", "kid")  # scores of which less is better
 MATCH = "sharpness"  # a share of the truth's: 1 is best
-
-
-def interval(
-    differences: np.ndarray, confidence: float = CONFIDENCE, resamples: int = RESAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap interval of the mean, over the last axis.
-
-    The percentile interval is too short for few images: with 12 normal differences it covers 91 % instead of 95 %, and
-    BCa is no better. So its tails are widened as far as Student's t is wider than the normal (Hesterberg 2015, "What
-    Teachers Should Know About the Bootstrap", the expanded percentile interval). From 8 images on, that covers 94-95 %
-    for normal and 93-94 % for long-tailed (Student's t, 3 degrees of freedom) differences; for strongly skewed ones
-    (exponential) 90-93 % with 8 to 24 images and 94 % with 62 (5000 simulations each).
-
-    Args:
-        differences: ``(..., n)``, finite.
-        confidence: Share of such intervals that hold the true mean.
-        resamples: Draws of n out of n, from a fixed seed.
-
-    Returns:
-        Lower and upper ends, ``(...)``; NaN for fewer than two images.
-    """
-    n = differences.shape[-1]
-    if n < 2:
-        undefined = np.full(differences.shape[:-1], np.nan)
-        return undefined, undefined
-    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - confidence) / 2, n - 1))
-    settings = {"confidence_level": 1 - 2 * tail, "method": "percentile", "rng": np.random.default_rng(0)}
-    ends = stats.bootstrap(
-        (differences,), np.mean, axis=-1, n_resamples=resamples, batch=100, **settings
-    ).confidence_interval
-    return ends.low, ends.high
 
 
 def gain(score: str, values: np.ndarray) -> np.ndarray:
     """Values so that more is better.
 
     Args:
-        score: Name, such as ``l1_hole_refine``.
-        values: Of any shape.
+        score: Name of the score, such as ``l1_hole_refine``.
+        values: Scores, in any shape.
     """
     if score.startswith(MATCH):
         return np.asarray(-np.abs(values - 1))
@@ -65,38 +32,46 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
     return -values if less else values
 
 
-def read_rows(study: Study, jobs: Sequence[StudyRun]) -> pl.DataFrame:
-    """The rows of all jobs with their ``group`` and ``arm``; jobs without rows are left out.
+def read_rows(study: Study, runs: Sequence[StudyRun]) -> pl.DataFrame:
+    """The rows of all runs with their ``group`` and ``arm``; runs without rows are left out.
 
     Args:
-        study: Whose jobs they are.
-        jobs: Run, or not.
+        study: Question with its arms.
+        runs: All runs of the study, finished or not.
     """
     frames = []
-    for job in jobs:
-        file = job.folder / RUN_FOLDER / "rows.csv"
-        if not file.is_file() or not file.read_bytes().strip():
-            continue
-        texts = dict.fromkeys(TEXTS, pl.String)
-        frame = pl.read_csv(file, schema_overrides=texts, infer_schema_length=None, encoding="utf8-lossy")
-        place = pl.lit(study.place(job.arm), dtype=pl.Float64).alias("axis")
-        frames.append(frame.select(pl.lit(job.group).alias("group"), pl.lit(job.arm).alias("arm"), place, pl.all()))
+    for run in runs:
+        if rows := read_finished_rows(run.folder):
+            frame = pl.DataFrame([*map(_numbers_and_texts, rows)], infer_schema_length=None, strict=False)
+            place = pl.lit(study.place(run.arm), dtype=pl.Float64).alias("axis")
+            labels = pl.lit(run.group).alias("group"), pl.lit(run.arm).alias("arm")
+            frames.append(frame.select(*labels, place, pl.all()))
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+
+def _numbers_and_texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without its lists, such as curves of losses; texts as valid Unicode, whatever a file's name holds."""
+    values = {key: value for key, value in row.items() if not isinstance(value, list)}
+    return {key: _unicode(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def _unicode(text: str) -> str:
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     """Every arm against every reference, by every score, within each group.
 
     Args:
-        study: Names the references and the scores.
-        rows: Of :func:`read_rows`.
+        study: Question with its arms, references and scores.
+        rows: Table of :func:`read_rows`.
 
     Returns:
         One row per group, arm, score and reference: ``n`` images that both have, ``mean`` of the arm over them,
         ``reference_mean``, ``difference`` (arm minus reference) with its interval ``low``, ``high``, ``wins``: the
         share of images on which the arm is better, ties counting half; and ``unpaired``, images only one of them has.
     """
-    made = []
+    table = []
     for group in study.groups:
         for score in (score for score in study.scores if score in rows.columns):
             values = {arm: _values(rows, group, arm, score) for arm in study.arms}
@@ -104,8 +79,8 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
                 for reference in study.references:
                     if arm != reference and own:
                         paired = _paired(score, own, values[reference])
-                        made.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
-    return pl.DataFrame(made, infer_schema_length=None)
+                        table.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
+    return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _values(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
@@ -146,16 +121,16 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     The last is the mean share of the hole, at the last level, that the coarser level guides; None without such a level.
 
     Args:
-        study: Its groups and arms give the order.
-        rows: Of :func:`read_rows`.
+        study: Question with its arms, which give the order.
+        rows: Table of :func:`read_rows`.
     """
-    made = []
+    table = []
     for group in study.groups:
         for arm in study.arms:
             chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
             if len(chosen):
-                made.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
-    return pl.DataFrame(made, infer_schema_length=None)
+                table.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
+    return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _cost(rows: pl.DataFrame) -> dict[str, float | None]:

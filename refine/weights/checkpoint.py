@@ -1,4 +1,4 @@
-"""Checkpoints <-> state dicts: which file of a folder or zip, the configuration beside it, into which module."""
+"""Reading checkpoints: the file of weights in a folder or zip, its configuration, and loading into a network."""
 
 import functools
 import hashlib
@@ -30,12 +30,12 @@ class UnusableWeights(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """Weights and configuration, read from a file.
 
     Attributes:
         state: Tensors by dotted name, on the CPU and contiguous; no two share memory.
         config: The ``generator`` section of the ``config.yaml`` beside the weights; ``{}`` if there is none.
-        source: The file that was read, for messages.
+        source: Path of the file, for messages.
     """
 
     state: dict[str, Tensor]
@@ -47,28 +47,28 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read weights in any of the usual containers; the content decides which it is, not the suffix.
 
     Args:
-        path: The official folder or its zip, a state dict or Lightning checkpoint, a TorchScript archive, or a
-            ``.safetensors``.
+        path: Path of the official folder or its zip, a state dict, a Lightning checkpoint, a TorchScript archive, or
+            a ``.safetensors`` file.
 
     Raises:
         UnusableWeights: If there is no such file, or it is damaged, or holds no weights.
     """
-    place = _located(path)
-    with _blaming(place):
-        if place.is_dir():
-            return _read_weights(_official_weights(place))
-        if not place.is_file():
-            raise Problem("does not exist" if not place.exists() else "is not a regular file")
-        with place.open("rb") as stream:
+    file = _located(path)
+    with _named_errors(file):
+        if file.is_dir():
+            return _read_weights(_official_weights(file))
+        if not file.is_file():
+            raise Problem("does not exist" if not file.exists() else "is not a regular file")
+        with file.open("rb") as stream:
             if not stream.read(4).startswith(ZIP):
-                return _read_weights(place)
-        with zipfile.ZipFile(place) as archive:
+                return _read_weights(file)
+        with zipfile.ZipFile(file) as archive:
             inside = zipfile.Path(archive)
-            return _read_weights(place if pickle_in(archive) else _official_weights(inside))
+            return _read_weights(file if pickle_in(archive) else _official_weights(inside))
 
 
 def _located(path: str | os.PathLike[str]) -> Path:
-    """Where a file of weights lies; ``bundled:<name>`` is one that comes with the package."""
+    """Absolute path of a file of weights; ``bundled:<name>`` is one that comes with the package."""
     if str(path).startswith("bundled:"):
         return Path(__file__).resolve().parent / "bundled" / str(path).removeprefix("bundled:")
     return Path(path).expanduser().absolute()
@@ -78,9 +78,9 @@ def submodule(checkpoint: Checkpoint, *markers: str) -> dict[str, Tensor]:
     """The weights of one network inside a checkpoint, its prefix stripped.
 
     Args:
-        checkpoint: What was read; may also hold discriminators, losses, averages.
-        markers: Names one of which the network is sure to have, such as ``model.1.ffc.convl2l.weight``; the first
-            that occurs is used.
+        checkpoint: Checkpoint, which may also hold discriminators, losses, averages.
+        markers: Names of tensors, one of which the network is sure to have, such as ``model.1.ffc.convl2l.weight``;
+            the first that occurs is used.
 
     Returns:
         All tensors below the prefix in front of the marker. Of several prefixes exactly ``generator.`` is taken, else
@@ -114,16 +114,16 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
     Raises:
         UnusableWeights: If names or shapes differ; says which.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in own]
-    shapes = [(name, tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state]
-    misshaped = [f"{name} (got {got}, expected {expected})" for name, got, expected in shapes if got != expected]
-    found = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
-    if any(found.values()):
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in expected]
+    shapes = [(name, tuple(state[name].shape), tuple(expected[name].shape)) for name in expected if name in state]
+    misshaped = [f"{name} (got {shape}, expected {right})" for name, shape, right in shapes if shape != right]
+    differences = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
+    if any(differences.values()):
         raise UnusableWeights(
             f"{source} does not fit {type(module).__name__}:\n"
-            + "".join(f"  {len(names)} {kind}: {_some(names)}\n" for kind, names in found.items() if names)
+            + "".join(f"  {len(names)} {kind}: {_some(names)}\n" for kind, names in differences.items() if names)
             + "Use weights of this architecture, or a configuration that describes them."
         )
     module.load_state_dict(dict(state), strict=False)
@@ -146,7 +146,7 @@ def _some(names: Mapping[str, Any] | list[str]) -> str:
 
 
 @contextmanager
-def _blaming(source: object) -> Iterator[None]:
+def _named_errors(source: object) -> Iterator[None]:
     """Turn whatever a hostile or broken file provokes into the one exception, with the file's name."""
     try:
         yield
@@ -177,16 +177,16 @@ def _official_weights(root: _Place) -> _Place:
 
 def _best(models: _Place) -> _Place:
     """``best.ckpt``, or the only other checkpoint there is."""
-    found = {file.name: file for file in models.iterdir() if file.name.endswith(".ckpt") and file.name[0] != "."}
-    if "best.ckpt" not in found and len(found) != 1:
-        other = f"; name one of {', '.join(sorted(found))}" if found else ""
+    files = {file.name: file for file in models.iterdir() if file.name.endswith(".ckpt") and file.name[0] != "."}
+    if "best.ckpt" not in files and len(files) != 1:
+        other = f"; name one of {', '.join(sorted(files))}" if files else ""
         raise Problem(f"holds no checkpoint: models/best.ckpt is missing{other}")
-    return found["best.ckpt"] if "best.ckpt" in found else next(iter(found.values()))
+    return files["best.ckpt"] if "best.ckpt" in files else next(iter(files.values()))
 
 
 def _read_weights(place: _Place) -> Checkpoint:
     """Read one file of weights, in a folder or in a zip."""
-    with _blaming(place):
+    with _named_errors(place):
         with place.open("rb") if isinstance(place, Path) else io.BytesIO(place.read_bytes()) as stream:
             state = read_state(cast(BinaryIO, stream))
         if not state:
@@ -200,7 +200,7 @@ def _read_weights(place: _Place) -> Checkpoint:
 
 def _read_config(file: _Place) -> dict[str, Any]:
     """The ``generator`` section. Resolvers are left alone: some are registered to evaluate code."""
-    with _blaming(file):
+    with _named_errors(file):
         config = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")), resolve=False)
         section = config.get("generator") if isinstance(config, dict) else None
         return cast(dict[str, Any], _resolve(section, section)) if isinstance(section, dict) else {}

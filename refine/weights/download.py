@@ -1,29 +1,29 @@
-"""Official weights -> a file in the user's cache, by url and hash; and where the loaders look for such a file.
+"""Download of official weights to the cache, verified by hash, and where the weights of a backbone are.
 
 The cache is ``$XDG_CACHE_HOME/refine``, else ``~/.cache/refine``. The weights of a backbone lie there under its name,
-with one of :data:`SUFFIXES`: ``big_lama.zip``, ``migan.pt``, or the official folder ``big_lama``. Whoever gets a file
-by hand puts it there.
+with one of :data:`SUFFIXES`: ``big_lama.zip``, ``migan.pt``, or the official folder ``big_lama``. A file downloaded by
+hand belongs there too.
 """
 
 import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any, Literal
+from ssl import SSLError
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from refine import __version__
 
 SUFFIXES = ("", ".zip", ".safetensors", ".pt", ".pth", ".ckpt")
-"""Of files in the cache, the first that is there counts; the loaders go by content."""
-SECONDS = 30  # without a byte from the server
+"""Suffixes of weights in the cache, in the order of search; the loaders go by content."""
+SECONDS = 30  # the longest wait for the server to send anything
 CHUNK = 2**20
-OnBytes = Callable[[int, int | None], None]  # bytes there so far, and in all if the server says
+OnBytes = Callable[[int, int | None], None]  # bytes received, and bytes in total if the server says
 
 
 class FetchError(Exception):
@@ -35,9 +35,9 @@ class WeightsState:
     """Where the weights of a backbone are.
 
     Attributes:
-        state: ``none`` if it has none, ``bundled`` with the package, ``given`` by its YAML, ``cached``, ``fetchable``,
-            its ``own`` that come with a network of the user's, or ``needed`` from the user.
-        path: The file, if there is one.
+        state: One of ``none`` (it has no weights), ``bundled`` with the package, ``given`` by its YAML, ``cached``,
+            ``fetchable``, ``own`` (they come with the user's network), or ``needed`` from the user.
+        path: File of the weights, if there is one.
     """
 
     state: Literal["none", "bundled", "given", "cached", "fetchable", "own", "needed"]
@@ -60,15 +60,15 @@ def weights_state(backbone: Mapping[str, Any], folder: Path | None = None) -> We
     """Where the weights of a backbone are.
 
     Args:
-        backbone: Its section of the configuration.
-        folder: The cache; None for the user's.
+        backbone: Section of the configuration.
+        folder: Cache folder; None for the user's.
     """
     if "weights" not in backbone:
         return WeightsState("none")
-    if (given := backbone["weights"]) is not None:
-        return WeightsState("bundled" if str(given).startswith("bundled:") else "given", str(given))
-    if found := cached(str(backbone.get("name", "")), folder):
-        return WeightsState("cached", str(found))
+    if (weights := backbone["weights"]) is not None:
+        return WeightsState("bundled" if str(weights).startswith("bundled:") else "given", str(weights))
+    if file := cached(str(backbone.get("name", "")), folder):
+        return WeightsState("cached", str(file))
     if (backbone.get("card") or {}).get("url"):
         return WeightsState("fetchable")
     return WeightsState("own" if "network" in backbone else "needed")
@@ -84,10 +84,10 @@ def cached(name: str, folder: Path | None = None) -> Path | None:
     """The weights of a backbone in the cache, if they are there.
 
     Args:
-        name: Of the backbone.
-        folder: The cache; None for the user's.
+        name: Name of the backbone.
+        folder: Cache folder; None for the user's.
     """
-    if not name or Path(name).name != name:  # a name of the user's that is no file's
+    if not name or Path(name).name != name:  # a name that cannot be a file's
         return None
     files = [(folder or cache_folder()) / f"{name}{suffix}" for suffix in SUFFIXES]
     return next((file for file in files if file.exists()), None)
@@ -97,28 +97,25 @@ def cache_path(name: str, url: str | None, folder: Path | None = None) -> Path:
     """Where the weights of a backbone belong.
 
     Args:
-        name: Of the backbone.
-        url: Of the file, whose suffix is taken over.
-        folder: The cache; None for the user's.
+        name: Name of the backbone.
+        url: Address of the file, whose suffix is kept.
+        folder: Cache folder; None for the user's.
     """
     suffix = Path(urlsplit(url or "").path).suffix.lower()
     return (folder or cache_folder()) / f"{name}{suffix if suffix in SUFFIXES else ''}"
 
 
 def fetch(url: str, sha256: str | None, target: Path, on_bytes: OnBytes = lambda done, total: None) -> str:
-    """Download a file. It appears complete and verified, or not at all.
-
-    An interrupted download lies beside the target as ``<target>.part`` and is continued, provided that a hash tells in
-    the end whether the parts belong together.
+    """Download a file. It appears complete and verified, or not at all; a new attempt starts from the beginning.
 
     Args:
-        url: Of the file, http or https.
-        sha256: Expected, in hex; None if unknown.
-        target: Where it belongs.
-        on_bytes: Told of the progress.
+        url: Address of the file, http or https.
+        sha256: Expected hash, in hex; None if unknown.
+        target: File to write.
+        on_bytes: Function to call with the progress.
 
     Returns:
-        The SHA-256 of the file.
+        SHA-256 (hex) of the file.
 
     Raises:
         FetchError: If the server cannot be reached, refuses, breaks off, or sends another file.
@@ -127,20 +124,19 @@ def fetch(url: str, sha256: str | None, target: Path, on_bytes: OnBytes = lambda
     if urlsplit(url).scheme not in ("http", "https"):
         raise FetchError(f"card.url={url}: expected an address that begins with https:// or http://.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    with _opened(part) as file:
-        if sha256 is None:
-            file.truncate(0)
-        _download(url, file, on_bytes)
-        found = hash_file(part)
-        if sha256 is not None and found != sha256.lower():
-            part.unlink()
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        _download(url, part, on_bytes)
+        digest = hash_file(part)
+        if sha256 is not None and digest != sha256.lower():
             raise FetchError(
-                f"{url} gave a file with sha256 {found}; expected {sha256}. It was removed. Run the command again; if "
+                f"{url} gave a file with sha256 {digest}; expected {sha256}. It was removed. Run the command again; if "
                 "this repeats, the file at that address has changed."
             )
         os.replace(part, target)
-    return found
+    finally:
+        part.unlink(missing_ok=True)
+    return digest
 
 
 def hash_file(path: Path) -> str:
@@ -149,74 +145,28 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def _opened(part: Path) -> Iterator[IO[bytes]]:
-    """The incomplete file, for this process alone; an empty one does not stay."""
-    with part.open("ab") as file:
-        _lock(file, part)
-        try:
-            yield file
-        finally:
-            if part.exists() and not part.stat().st_size:
-                part.unlink()
-
-
-def _lock(file: IO[bytes], part: Path) -> None:
+def _download(url: str, part: Path, on_bytes: OnBytes) -> None:
+    """Write what the server sends; an answer shorter than the server said is an error."""
+    done, total = 0, None
     try:
-        import fcntl
-    except ImportError:  # not on this system
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FetchError(f"another process is fetching {part}; wait for it, or stop it.") from None
-    except OSError:  # a file system without locks
-        return
-
-
-def _download(url: str, file: IO[bytes], on_bytes: OnBytes) -> None:
-    """Append what is missing of the file."""
-    done = file.seek(0, os.SEEK_END)
-    total = None
-    try:
-        headers = {"User-Agent": f"refine/{__version__}", "Accept-Encoding": "identity"}
-        request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={done}-"} if done else {}))
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
-            if response.status != 206:  # the whole file, whatever was asked for
-                done = file.truncate(0)
+        request = urllib.request.Request(url, headers={"User-Agent": f"refine/{__version__}"})
+        with urllib.request.urlopen(request, timeout=SECONDS) as response, part.open("wb") as file:
             length = response.headers.get("Content-Length")
-            total = done + int(length) if length else None
+            total = int(length) if length else None
             on_bytes(done, total)
-            for chunk in _chunks(response):
+            while chunk := response.read(CHUNK):
                 done += file.write(chunk)
                 on_bytes(done, total)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # nothing is missing; the hash decides
-            return
         raise FetchError(f"{url} answers {error.code} {error.reason}.") from None
     except urllib.error.URLError as error:
         raise FetchError(f"{url} cannot be reached ({error.reason}).") from None
-    except _BrokenOff as error:
-        raise _broken_off(url, done, total, str(error)) from None
-    finally:
-        file.flush()
-        os.fsync(file.fileno())
+    except (HTTPException, ConnectionError, TimeoutError, SSLError) as error:  # of reading; errors of writing pass
+        raise _incomplete(url, done, total, str(error) or type(error).__name__) from None
     if total is not None and done < total:
-        raise _broken_off(url, done, total, "connection closed")
+        raise _incomplete(url, done, total, "connection closed")
 
 
-class _BrokenOff(Exception):
-    """Reading from the server failed; writing may fail likewise, and is another matter."""
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    try:
-        while chunk := response.read(CHUNK):
-            yield chunk
-    except (OSError, HTTPException) as error:
-        raise _BrokenOff(str(error) or type(error).__name__) from None
-
-
-def _broken_off(url: str, done: int, total: int | None, reason: str) -> FetchError:
-    of = f" of {total}" if total is not None else ""
-    return FetchError(f"{url} broke off after {done}{of} bytes ({reason}). Run the same command again; it continues.")
+def _incomplete(url: str, done: int, total: int | None, reason: str) -> FetchError:
+    of_total = f" of {total}" if total is not None else ""
+    return FetchError(f"{url} broke off after {done}{of_total} bytes ({reason}). Run the same command again.")

@@ -1,8 +1,12 @@
-"""Bytes -> tensors by name: torch's zip and legacy files, TorchScript, safetensors; never runs foreign code.
+"""Reader of tensors from torch's zip and legacy files, TorchScript and safetensors, which never runs foreign code.
 
 A pickle is a program. Here it runs on a machine that can do nothing: *every* global it names, torch's own included,
 becomes a `_StandIn`, which records what it is given and calls nothing. Only afterwards `_flatten` looks through the
 record for what torch would have made tensors of, and `_build` makes those from bytes it has checked to be there.
+
+``torch.load(pickle_module=...)`` with the same stand-ins is no replacement: it hands a TorchScript archive to
+``torch.jit.load``, which runs the code in it; and torch before October 2025 (pull request 165553) does not compare the
+length that a pickle claims for a storage with the bytes that are there, so that a tensor could read beyond them.
 """
 
 import functools
@@ -41,7 +45,7 @@ def read_state(stream: BinaryIO) -> dict[str, Tensor]:
     """Read the tensors a file holds, by dotted name, on the CPU and contiguous; no two share memory.
 
     Args:
-        stream: At its beginning; seekable.
+        stream: Seekable stream, at the beginning of the file.
 
     Raises:
         Problem: If it holds no weights, or not all of them.
@@ -110,9 +114,9 @@ class _StandIn(dict[Any, Any]):
     __eq__ = object.__eq__
 
     def __new__(cls, *args: Any, **_: Any) -> "_StandIn":
-        made = super().__new__(cls)
-        made.args = args
-        return made
+        stand_in = super().__new__(cls)
+        stand_in.args = args
+        return stand_in
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
@@ -192,15 +196,15 @@ def _unwrap(root: Any) -> Any:
 
 def _flatten(root: Any) -> dict[str, _StandIn]:
     """Dotted name -> call that makes a tensor, in the order of the file. Ends on circles and on branching circles."""
-    found: dict[str, _StandIn] = {}
+    records: dict[str, _StandIn] = {}
     todo: list[tuple[str, Any]] = [("", root)]
     for _ in range(_MOST_NODES):
         if not todo:
-            return found
+            return records
         name, node = todo.pop()
         record = _record(node)
         if record is not None and name:
-            found[name] = record
+            records[name] = record
         elif len(name) < _LONGEST_NAME:
             parts = [(key, child) for key, child in _children(node).items() if isinstance(key, str)]
             todo += [(_join(name, key), child) for key, child in reversed(parts) if isinstance(child, dict)]

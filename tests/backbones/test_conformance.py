@@ -1,6 +1,7 @@
 """Every backbone that ships holds to the contract, and each way of breaking it comes out red."""
 
 import copy
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from refine.config import CONFIGS, compose
 from refine.core.backbone import FrontRear
 from refine.core.types import Features
 from refine.factory import make_backbone
+from refine.weights.checkpoint import hash_state
 
 BACKBONES = sorted(file.stem for file in (CONFIGS / "backbone").glob("*.yaml"))
 built = {}
@@ -66,6 +68,7 @@ class Good(FrontRear):
             self.dropout = nn.Dropout(0.5)
             self.up = nn.ConvTranspose2d(8, 3, 4, 4)
         self.layers, self.multiple_of, self.native_size = ("features",), 4, 32
+        self.weights_hash = hash_state(self.state_dict())
         self.freeze()
 
     def enter(self, level):
@@ -170,6 +173,17 @@ class OtherWhole(Good):
         return self.rear(self.front(level)) + 0.01
 
 
+class Unrecognizable(Good):
+    def __init__(self):
+        super().__init__()
+        self.weights_hash = ""
+
+
+class Restless(Good):
+    output_settings = ("now",)
+    now = property(lambda self: time.perf_counter())
+
+
 class Uphill(Good):
     """Its gradient points the other way."""
 
@@ -214,6 +228,8 @@ def test_a_good_adapter_is_all_green():
         (OtherNames, "front and rear make the whole", "layers says z"),
         (OtherWhole, "front and rear make the whole", "differs from the whole network"),
         (Uphill, "two updates lower the loss", "two updates do not lower the loss"),
+        (Unrecognizable, "finished results can be recognized", "self.weights_hash = hash_state(self.state_dict())"),
+        (Restless, "finished results can be recognized", "two fingerprints differ"),
         (Failing, "front and rear make the whole", "raised RuntimeError: no such thing"),
     ],
 )

@@ -1,10 +1,15 @@
 """Several cuts at once: an offset at each, zero at the start."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
 from refine.api import load
+from refine.backbones.aot_gan import AOTGAN, AOTGANConfig
 from refine.backbones.lama.adapter import LaMa
+from refine.backbones.lama.fold import fold
 from refine.backbones.lama.fourier import Pair
 from refine.backbones.lama.generator import LaMaConfig
 from refine.core.pyramid import make_level
@@ -76,3 +81,37 @@ def test_two_cuts_refine_at_least_as_far_as_one(tiny_weights):
 def test_cuts_outside_the_trunk_are_refused(cut):
     with pytest.raises(ValueError, match="3 residual blocks"):
         LaMa("random", cut, sizes=FFC)
+
+
+@pytest.mark.parametrize("sizes", [FFC, REGULAR])
+def test_a_rear_that_ran_knows_nothing_of_a_network_changed_since(sizes):
+    backbone, level = LaMa("random", [0, 2], sizes=sizes, fold=False, channels_last=False), some_level()
+    for norm in (module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.running_var.fill_(0.5)
+    before = backbone.rear(backbone.front(level))
+    stages = backbone.stages
+    assert all(a is b for a, b in zip(stages, backbone.stages, strict=True))  # a checkpoint knows them by identity
+    fold(backbone.model)
+    after = backbone.rear(backbone.front(level))
+    assert torch.equal(after, backbone.whole(level))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda backbone: pickle.loads(pickle.dumps(backbone))])
+def test_a_copy_runs_its_own_network(duplicate):
+    backbone, level = LaMa("random", [0, 2], sizes=FFC), some_level()
+    features = backbone.front(level)
+    before = backbone.rear(features)
+    other = duplicate(backbone)
+    with torch.no_grad():
+        next(iter(other.model[-2].parameters())).zero_()
+    assert torch.equal(other.rear(features), other.whole(level))
+    assert torch.equal(backbone.rear(features), before)
+
+
+def test_copies_with_another_cut_leave_the_network_its_stages():
+    backbone, level = AOTGAN("random", [0, 2], sizes=AOTGANConfig(8, 2, (1, 2)), channels_last=False), some_level()
+    before = backbone.rear(backbone.front(level))
+    for _, opened in backbone.cuts_available():
+        assert torch.equal(opened.rear(opened.front(level)), before)
+    assert torch.equal(backbone.rear(backbone.front(level)), before)

@@ -9,6 +9,7 @@ from generated import refine
 from refine.backbones import aot_gan
 from refine.backbones.lama import generator as ffc
 from refine.backbones.migan import generator as migan_network
+from refine.cli.backbones import entries, entry, names
 from refine.config import CONFIGS, compose
 from refine.factory import make_backbone
 from refine.weights.download import cache_folder
@@ -117,3 +118,15 @@ def test_the_cache_folder_without_a_usable_setting(base, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", base)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "refine"
+
+
+@pytest.mark.parametrize("setting", ["'${backbone.native_size}'", "99"])
+def test_composed_together_or_one_by_one_the_rows_are_the_same(cache, tmp_path, setting):
+    """An interpolation within a backbone refers to itself, not to the backbone that is listed before it."""
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "my net.v2.yaml").write_text(MINE.replace("paper: '[mine]'", f"parameters: {setting}"))
+    overrides = [f"config_dir={tmp_path}"]
+    available = names(overrides)
+    rows = entries(available, overrides)
+    assert rows == [entry(f"backbone={name}", overrides) for name in available]
+    assert {row["name"]: row.get("parameters") for row in rows}["mine"] == 99

@@ -127,7 +127,7 @@ def test_front_runs_once_per_level():
     assert backbone.fronts == 3
 
 
-def test_only_the_chosen_layers_move():
+def test_only_the_selected_layers_move():
     seen = []
 
     class Watched(Shift):
@@ -330,7 +330,7 @@ def test_upscaled_is_the_coarsest_result_enlarged():
     assert torch.equal(result.image[..., :8, :8], image[..., :8, :8])
 
 
-def test_off_is_the_plain_prediction():
+def test_one_level_is_the_plain_prediction():
     image, mask = scene(128, 128)
     result = Refiner(Shift(), Pyramid(32, max_levels=1), MultiscaleL1(1), steps=0)(image, mask)
     assert len(result.levels) == 1
@@ -350,7 +350,7 @@ def test_off_is_the_plain_prediction():
         ({"lr": math.nan}, "refiner.lr"),
         ({"keep": "first"}, "refiner.keep"),
         ({"optimize": ["trunk"]}, "has no layer 'trunk'; it exposes: plane, other"),
-        ({"optimize": []}, "given nothing to optimize; it exposes: plane, other"),
+        ({"optimize": []}, "given nothing to optimize; it exposes: plane, other. Use preset=plain"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, message):
@@ -385,7 +385,7 @@ def test_conditions_must_match_the_levels():
         make()(*scene(), conditions=[{}])
 
 
-def test_given_conditions_reach_the_front():
+def test_conditions_reach_the_front():
     seen = []
 
     class Conditioned(Toy):
@@ -426,9 +426,9 @@ def test_losses_of_images_that_ended_early_repeat_in_a_batch():
     level = refiner(image, mask).levels[1]
     alone = [refiner(image[b : b + 1], mask[b : b + 1]).levels[1] for b in range(2)]
     for b in range(2):
-        own = alone[b].losses[:, 0]
-        assert torch.equal(level.losses[: len(own), b], own)
-        assert (level.losses[len(own) :, b] == own[-1]).all()
+        losses = alone[b].losses[:, 0]
+        assert torch.equal(level.losses[: len(losses), b], losses)
+        assert (level.losses[len(losses) :, b] == losses[-1]).all()
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1, 2])
@@ -469,7 +469,7 @@ def test_compiled_in_earnest():
     assert (got.image - expected.image).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("how", [{"checkpoint": True}, {"precision": "bf16"}])
+@pytest.mark.parametrize("how", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
 def test_compilation_stands_alone(how):
     with pytest.raises(ValueError, match=r"refiner\.compile=true compiles the rear as a whole"):
         make(compile=True, **how)

@@ -10,7 +10,7 @@ import torch
 from generated import hole, pair, photo, refine, save
 from PIL import Image
 
-from refine.data.masks import MaskGenerator, content_hash
+from refine.data.masks import MaskGenerator, joint_hash, mask_hash
 from refine.data.pairs import ImageMaskPair
 from refine.data.subset import draw, square
 from refine.io.picture import Picture
@@ -55,11 +55,12 @@ def test_written_masks_are_the_drawn_ones(tmp_path, photos, tiny):
     for key, size in (("im0", (40, 48)), ("im2", (70, 40))):
         mask = cv2.imread(str(tmp_path / "m" / f"{key}.png"), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(mask > 0, MaskGenerator("medium", 3)(key, size)) and set(np.unique(mask)) == {0, 255}
-    said = json.loads((tmp_path / "m" / "suite.json").read_text())
-    pairs = [
-        (f"im{i}", MaskGenerator("medium", 3)(f"im{i}", size)) for i, size in enumerate([(40, 48), (44, 60), (70, 40)])
+    record = json.loads((tmp_path / "m" / "suite.json").read_text())
+    hashes = [
+        mask_hash(f"im{i}", MaskGenerator("medium", 3)(f"im{i}", size))
+        for i, size in enumerate([(40, 48), (44, 60), (70, 40)])
     ]
-    assert said["hash"] == content_hash(pairs) and said["n"] == 3
+    assert record["hash"] == joint_hash(hashes) and record["n"] == 3
     drawn = ["masks=medium", "mask_seed=3"]
     for name, masks in (("drawn", drawn), ("read", [f"masks={tmp_path / 'm'}", "truth=input"])):
         assert refine("predict", f"input={photos}", f"output={tmp_path / name}", *masks, *tiny).status == 0
@@ -129,13 +130,13 @@ def test_square_keeps_kind_and_middle(dtype, channels):
 
 
 def test_drawing_is_by_key_and_stable():
-    jobs = [ImageMaskPair(f"im{i}", Path(f"{i}.png"), MaskGenerator("thin")) for i in range(50)]
-    drawn = draw(jobs, 10, 0)
-    assert drawn == [job for job in jobs if job in drawn] and len(drawn) == 10
-    assert {job.key for job in draw(jobs[::-1], 10, 0)} == {job.key for job in drawn}
-    assert draw(jobs, 10, 1) != drawn and draw(jobs, None, 0) == jobs
+    pairs = [ImageMaskPair(f"im{i}", Path(f"{i}.png"), MaskGenerator("thin")) for i in range(50)]
+    drawn = draw(pairs, 10, 0)
+    assert drawn == [entry for entry in pairs if entry in drawn] and len(drawn) == 10
+    assert {entry.key for entry in draw(pairs[::-1], 10, 0)} == {entry.key for entry in drawn}
+    assert draw(pairs, 10, 1) != drawn and draw(pairs, None, 0) == pairs
     with pytest.raises(ValueError, match=r"data.limit=51: got 50 images"):
-        draw(jobs, 51, 0)
+        draw(pairs, 51, 0)
 
 
 def test_the_papers_protocol_from_a_users_copy(tmp_path, tiny):
@@ -175,8 +176,8 @@ def test_scores_of_sets(tmp_path, photos, tiny, monkeypatch):
     monkeypatch.setattr("refine.metrics.sets.fid", lambda weights: fid(features))
     run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", "metrics=[fid]", *tiny]
     assert refine(*run).status == 0
-    said = summary(tmp_path / "out")["sets"]["fid"]
-    assert said["n"] == 3 and said["value"] >= 0 and "torchmetrics" in said["implementation"] and said["resize"]
+    record = summary(tmp_path / "out")["sets"]["fid"]
+    assert record["n"] == 3 and record["value"] >= 0 and "torchmetrics" in record["implementation"] and record["resize"]
 
 
 def test_metrics_that_are_not_installed_cost_no_result(tmp_path, photos, tiny, monkeypatch):

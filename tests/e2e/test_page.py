@@ -3,8 +3,8 @@
 import shutil
 
 import numpy as np
-import polars as pl
 import pytest
+from finished import write_rows
 from generated import save
 from PIL import Image
 
@@ -32,11 +32,9 @@ def report(tmp_path_factory):
         rows = []
         for number, key in enumerate(KEYS):
             save(folder / f"{key}.png", np.full((60, 80, 3), 60 * index, np.uint8))
-            gain = {"off": 0, "upscaled": -1, "good": number - 2, "bad": -number}[arm]
+            gain = {"plain": 0, "upscaled": -1, "good": number - 2, "bad": -number}[arm]
             rows.append({"key": key, "output": f"{key}.png", "inputs": key, "psnr_hole_torchmetrics": 20 + gain})
-        (folder / ".refine").mkdir()
-        frame = pl.DataFrame(rows).with_columns(seconds=pl.lit(float(index)), peak_memory_mib=pl.lit(100))
-        frame.write_csv(folder / ".refine" / "rows.csv")
+        write_rows(folder, [{**row, "seconds": float(index), "peak_memory_mib": 100} for row in rows])
         jobs.append(StudyRun("", arm, folder, ()))
     write(study, jobs, {"later": "not run & so on"}, output, page_mib=12)
     return study, jobs, output
@@ -108,15 +106,15 @@ def test_the_table_sorts(page):
     def arms():
         return page.locator("tbody tr td:first-child").all_inner_texts()
 
-    assert arms() == ["off", "upscaled", "good", "bad"]
+    assert arms() == ["plain", "upscaled", "good", "bad"]
     mean = page.locator("th button", has_text="mean")
     mean.click()
-    assert arms() == ["good", "off", "upscaled", "bad"]
+    assert arms() == ["good", "plain", "upscaled", "bad"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("mean")
     mean.click()
-    assert arms() == ["bad", "upscaled", "off", "good"]
-    page.locator("th button", has_text="− off").click()
-    assert arms()[-1] == "off"  # it has no difference to itself
+    assert arms() == ["bad", "upscaled", "plain", "good"]
+    page.locator("th button", has_text="− plain").click()
+    assert arms()[-1] == "plain"  # it has no difference to itself
 
 
 def test_the_divider_moves(page):
@@ -140,7 +138,7 @@ def test_the_divider_moves(page):
 
 def test_any_two_arms_can_be_compared(page):
     figure = page.locator("figure[data-case]").first
-    assert figure.locator(".scores").inner_text() == "off 20 | good 29"
+    assert figure.locator(".scores").inner_text() == "plain 20 | good 29"
     page.locator("select[data-side=left]").select_option("bad")
     assert figure.locator(".scores").inner_text() == "bad 9 | good 29"
     color = """picture => { const canvas = document.createElement("canvas").getContext("2d");
@@ -153,7 +151,7 @@ def test_any_two_arms_can_be_compared(page):
 def test_a_case_can_be_looked_at_closely(page):
     page.locator("figure[data-case] button").first.click()
     dialog = page.locator("dialog")
-    assert dialog.is_visible() and "photo11: off 20 | good 29" in dialog.inner_text()
+    assert dialog.is_visible() and "photo11: plain 20 | good 29" in dialog.inner_text()
     moved = dialog.locator(".moved")
     page.locator("[data-zoom='1.5']").click()
     assert "scale(1.5)" in moved.get_attribute("style") and dialog.locator("output").inner_text() == "1.5×"

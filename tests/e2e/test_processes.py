@@ -1,4 +1,4 @@
-"""Several real processes, however started and however they end; scripts/processes.py has what takes minutes."""
+"""Several real processes, however started and however they end; longer runs: scripts/benchmarks/processes.py."""
 
 import os
 import signal
@@ -13,15 +13,12 @@ import torch
 from generated import pair, refine
 from omegaconf import OmegaConf
 
+from benchmarks import processes
+from benchmarks.processes import DDP, children, results, rows, stamps, ways
 from refine.config import ConfigError, compose
 from refine.inference.distributed.strategy import IndependentProcesses, make_trainer, set_threads
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import processes  # noqa: E402
-from processes import DDP, children, results, rows, stamps, ways  # noqa: E402
-
 COUNT = 12
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 
@@ -154,7 +151,7 @@ def test_more_processes_than_images(tmp_path, tiny):
     run = start(tmp_path, tiny, "trainer.devices=3")
     said = run.communicate(timeout=100)[1]
     assert run.returncode == 0 and list(results(tmp_path / "out")) == ["only.png"], said
-    assert said.splitlines()[0] == "refine predict: 1 job" and len(said.splitlines()) == 2
+    assert said.splitlines()[0] == "refine predict: 1 image" and len(said.splitlines()) == 2
 
 
 @pytest.mark.slow

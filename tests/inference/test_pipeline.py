@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -259,7 +260,8 @@ def test_finished_results_are_left_untouched(tmp_path, predict):
     assert before.items() < stamps(tmp_path / "out").items()
     assert len(table(tmp_path / "out" / ".refine" / "rows.csv")) == 3
     assert failures(tmp_path / "out") == {}
-    assert "0 done, 3 already there" in predict("overwrite=true").err
+    assert "0 done, 3 already there" in predict().err
+    assert "3 done in" in predict("overwrite=true").err  # everything is made again
 
 
 def test_the_same_weights_elsewhere_are_the_same(tmp_path, predict, tiny_weights):
@@ -276,9 +278,9 @@ def test_the_same_weights_elsewhere_are_the_same(tmp_path, predict, tiny_weights
         ("refiner.steps=3", "refiner.steps: 2 -> 3"),
         ("objective=paper", "objective.native_size"),
         ("mask_dilate=1", "mask_dilate: 0 -> 1"),
-        ("backbone.cut=1", "backbone.cut: 0 -> 1"),
+        ("backbone.cut=1", "backbone.settings.cuts: [0] -> [1]"),
         ("pyramid.factor=1.5", "pyramid.factor: 2 -> 1.5"),
-        ("backbone=mini", "backbone.weights_hash"),
+        ("backbone=mini", "backbone.weights: "),
     ],
 )
 def test_another_configuration_is_refused_and_explained(tmp_path, predict, override, difference):
@@ -747,9 +749,9 @@ def test_warnings_come_once_and_reach_the_log(tmp_path, predict):
 
 def drawn(key: str) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    bar = ProgressBar(3, console)
+    bar = ProgressBar(console)
     module = type("Module", (), {"listeners": []})()
-    bar.on_predict_start(None, module)
+    bar.on_predict_start(SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), module)
     bar.on_predict_batch_start(None, module, type("Batch", (), {"key": key})())
     (listen,) = module.listeners
     listen(Step(1, 3, 4, 15, 0.01234, lambda: torch.zeros(0)))
@@ -769,8 +771,10 @@ def test_progress_shows_image_level_step_and_loss(key):
 
 def test_without_a_terminal_there_is_no_bar():
     console = Console(file=io.StringIO())
-    bar = ProgressBar(3, console)
-    bar.on_predict_start(None, type("Module", (), {"listeners": []})())
+    bar = ProgressBar(console)
+    bar.on_predict_start(
+        SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), type("Module", (), {"listeners": []})()
+    )
     bar.on_predict_end()
     assert console.file.getvalue() == ""
 
@@ -878,7 +882,7 @@ def test_interrupted_before_the_work(tmp_path, monkeypatch, predict):
         raise KeyboardInterrupt
 
     pair(tmp_path / "in", "a")
-    monkeypatch.setattr("refine.inference.pipeline.make_refiner", interrupt)
+    monkeypatch.setattr("refine.inference.session.make_refiner", interrupt)
     outcome = predict()
     assert outcome.status == 130 and outcome.err == "refine: interrupted\n"
 

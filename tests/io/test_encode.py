@@ -5,23 +5,11 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from image_bytes import ARTIST, ICC, picture_of, random_planes
+from PIL import Image
 
 from refine.io.encode import check_format, encode
-from refine.io.picture import SUFFIXES, Picture, read_picture
-
-ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-ARTIST = 0x013B
-
-
-def random_planes(channels, dtype=np.uint8, height=23, width=31, seed=0):
-    values = np.random.default_rng(seed).integers(0, 65536, (height, width, channels), dtype=np.uint16)
-    return values if dtype == np.uint16 else (values >> 8).astype(np.uint8)
-
-
-def picture_of(planes, **notes):
-    colors = 3 if planes.shape[2] > 2 else 1
-    return Picture(planes[..., :colors], planes[..., colors] if planes.shape[2] > colors else None, **notes)
+from refine.io.picture import SUFFIXES, read_picture
 
 
 def exif_of(length):

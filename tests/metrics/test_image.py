@@ -1,8 +1,7 @@
-"""Scores: numbers worked out by hand, torchmetrics, and the vectors of LaMa's evaluation."""
+"""Scores of one image: numbers worked out by hand, torchmetrics, and the vectors of LaMa's evaluation."""
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from torchmetrics.functional.image import (
 )
 
 from refine.core.types import LevelResult, Refinement
-from refine.metrics import sets as distances
 from refine.metrics.image import (
     guide_l1,
     known_l1,
@@ -28,7 +26,6 @@ from refine.metrics.image import (
     ssim,
     ssim_lama,
 )
-from refine.metrics.sets import AREA_BINS, area_bin, frechet_distance
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures" / "lama"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the reference vectors of the original code")
@@ -65,23 +62,6 @@ def test_ssim_is_that_of_lamas_evaluation(published):
         torch.from_numpy(arrays[f"ssim_{name}_u8"]).permute(0, 3, 1, 2).float() / 255 for name in ("a", "b")
     )
     np.testing.assert_allclose(ssim_lama(image, truth), numbers["ssim"], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parity
-@needs_fixtures
-def test_frechet_distance_is_that_of_lamas_evaluation(published):
-    numbers, arrays = published
-    features, others = (torch.from_numpy(arrays[f"fid_act_{name}"]) for name in ("pred", "target"))
-    assert frechet_distance(features, others) == pytest.approx(numbers["frechet"], rel=1e-6)
-    few = frechet_distance(features[:10], others[:10])
-    assert few == pytest.approx(numbers["frechet_first_10_rank_deficient"], rel=1e-6)
-
-
-@pytest.mark.parity
-@needs_fixtures
-def test_area_bins_are_those_of_lamas_evaluation(published):
-    expected = published[0]["area_bins_offline_evaluator"]
-    assert [area_bin(area) for area in expected["area"]] == expected["bin"]
 
 
 def test_constant_images_give_the_numbers_of_the_formulas():
@@ -143,6 +123,19 @@ def test_own_map_is_the_one_of_torchmetrics():
     expected = multiscale_structural_similarity_index_measure(image, truth, data_range=1.0)
     assert ms_ssim(image, truth).item() == pytest.approx(expected.item(), abs=1e-6)
     assert ms_ssim(image, truth, everything).item() == pytest.approx(expected.item(), abs=3e-3)
+
+
+@pytest.mark.parametrize("contrast", [1, 0.01, 0.001])
+def test_in_the_hole_it_is_torchmetrics_own_map_in_float64(contrast):
+    """Also where the image is nearly flat; in float32 the map is then wrong by up to 5e-4."""
+    truth, image = (0.9 - contrast / 2 + contrast * part for part in noisy(9, 1, 3, 40, 30))
+    mask = hole(40, slice(5, 30), slice(0, 12))[..., :30]
+    _, full = structural_similarity_index_measure(
+        image.double(), truth.double(), data_range=1.0, return_full_image=True, reduction="none"
+    )
+    assert ssim(image, truth, mask).item() == pytest.approx(
+        full[mask.bool().expand(full.shape)].mean().item(), abs=1e-6
+    )
 
 
 def test_lama_pads_with_zeros():
@@ -246,61 +239,3 @@ def test_scores_without_truth():
     assert found["known_l1_refine"].item() == pytest.approx(0.1, abs=1e-6)
     assert found["guide_l1_hole_refine"].item() == pytest.approx(guide_l1(result, guide, mask).item())
     assert scores_without_truth(Refinement(result, levels[1:]), image, mask)["guide_l1_hole_refine"].isnan().item()
-
-
-def test_frechet_distance_of_known_distributions():
-    """In one dimension it is (difference of means)^2 + (difference of standard deviations)^2."""
-    features, others = torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [16.0]])
-    expected = (13 - 1) ** 2 + (math.sqrt(18) - math.sqrt(2)) ** 2
-    assert frechet_distance(features, others) == pytest.approx(expected)
-    cloud = torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
-    assert frechet_distance(cloud, cloud) == pytest.approx(0, abs=1e-12)
-    assert frechet_distance(cloud, cloud + torch.tensor([3.0, 0, 0, 0, 4])) == pytest.approx(25, rel=1e-5)
-    few = cloud[:3]  # a covariance of rank 2 in 5 dimensions
-    assert frechet_distance(few, 2 * few) == pytest.approx(
-        float(few.double().mean(0).square().sum() + few.double().var(0).sum()), rel=1e-6
-    )
-
-
-def test_frechet_distance_refuses_what_has_none():
-    for features, others in ((torch.ones(1, 4), torch.ones(5, 4)), (torch.ones(5, 4), torch.ones(5, 3))):
-        with pytest.raises(ValueError, match="at least two samples each"):
-            frechet_distance(features, others)
-    with pytest.raises(ValueError, match="finite"):
-        frechet_distance(torch.full((5, 4), torch.nan), torch.ones(5, 4))
-
-
-def test_area_bins():
-    found = [AREA_BINS[area_bin(area)] for area in (0, 0.099, 0.1, 0.55, 1)]
-    assert found == ["0-10%", "0-10%", "10-20%", "50-60%", "90-100%"]
-    for area in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match="share of the image"):
-            area_bin(area)
-
-
-@pytest.mark.parametrize(
-    ("name", "missing"), [("fid", "torch_fidelity"), ("kid", "torch_fidelity"), ("lpips", "torchvision")]
-)
-def test_what_needs_the_extra_says_so(monkeypatch, name, missing):
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{name.upper()} needs {missing}.*refine-inpainting\[metrics\]"):
-        getattr(distances, name)()
-
-
-class Colors(nn.Module):
-    """Features that need no weights: the mean and the deviation of each channel."""
-
-    def forward(self, images):
-        return torch.cat([images.mean((2, 3)), images.std((2, 3))], 1)
-
-
-@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
-def test_sets_are_compared_with_features_of_ones_own():
-    truth, image = noisy(8, 40, 3, 16, 16)
-    image = 0.5 * image
-    fid, kid = distances.fid(Colors()), distances.kid(Colors(), subset_size=20, subsets=5)
-    for distance in (fid, kid):
-        distance.update(truth, real=True)
-        distance.update(image, real=False)
-    assert fid.compute().item() == pytest.approx(frechet_distance(Colors()(truth), Colors()(image)), rel=1e-3)
-    assert kid.compute()[0].item() > 0.01

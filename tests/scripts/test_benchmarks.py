@@ -1,37 +1,8 @@
 import csv
-import sys
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import arms  # noqa: E402
-import benchmark  # noqa: E402
-import early_stop  # noqa: E402
-import explain  # noqa: E402
-import scenes  # noqa: E402
-
-
-def test_scenes_are_written_once_and_never_those_of_the_training(tmp_path):
-    scenes.main([f"output={tmp_path / 'scenes'}", "count=2", "side=40"])
-    first, second = sorted((tmp_path / "scenes").iterdir())
-    assert np.array_equal(cv2.imread(str(second))[..., ::-1], scenes.render([0, scenes.UNSEEN + 1], 40))
-    before = first.stat().st_mtime_ns
-    second.unlink()
-    scenes.main([f"output={tmp_path / 'scenes'}", "count=2", "side=40"])
-    assert first.stat().st_mtime_ns == before and second.exists()
-    with pytest.raises(SystemExit, match="another output"):
-        scenes.main([f"output={tmp_path / 'scenes'}", "count=2", "side=50"])
-
-
-@pytest.mark.parametrize("arguments", [[], ["outptu=x"]])
-def test_scenes_say_what_they_need(arguments):
-    with pytest.raises(SystemExit, match="output"):
-        scenes.main(arguments)
+from benchmarks import benchmark, explain
 
 
 def test_explained_gain(tmp_path, capsys):
@@ -49,17 +20,17 @@ def test_explained_gain(tmp_path, capsys):
         for i, gain in enumerate((3, -1, 1, 0))
     ]
     file = tmp_path / "rows.csv"
-    with file.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, list(rows[0]))
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     explain.main([f"rows={file}"])
-    told = capsys.readouterr().out
-    assert "psnr_hole_torchmetrics: gain +0.2500" in told and "(n = 4)" in told
-    assert "coarse result is better than the plain one: +2.0000 +- 1.0000 (n = 2)" in told
-    assert "coarse result is not better than the plain one: -1.5000 +- 0.5000 (n = 2)" in told
-    assert "correlation with advantage of the coarse result: +1.00" in told
-    assert "correlation with hole: -" in told  # all alike
+    output = capsys.readouterr().out
+    assert "psnr_hole_torchmetrics: gain +0.2500" in output and "(n = 4)" in output
+    assert "coarse result is better than the plain one: +2.0000 +- 1.0000 (n = 2)" in output
+    assert "coarse result is not better than the plain one: -1.5000 +- 0.5000 (n = 2)" in output
+    assert "correlation with advantage of the coarse result: +1.00" in output
+    assert "correlation with hole: -" in output  # all alike
 
 
 def test_explain_needs_controls(tmp_path):
@@ -74,20 +45,39 @@ def table(text):
     return {row["arm"]: row for row in (dict(zip(lines[0], line, strict=True)) for line in lines[2:])}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("what", "size"), [("rear", 64), ("refinement", 256)])
-def test_benchmark_compares_arms_of_fresh_processes(what, size, capsys):
-    arms = "control,frozen,fold+channels_last+frozen" + ",fold+channels_last+frozen+signs" * (what == "rear")
-    benchmark.main([f"what={what}", f"sizes={size}", "pairs=2", f"arms={arms}", "overrides=refiner.steps=2"])
-    rows = table(capsys.readouterr().out)
-    control, frozen, folded = rows["control"], rows["frozen"], rows["fold+channels_last+frozen"]
-    assert float(control["ratio"]) == 1 and control["ratios"] == "1.000-1.000"
+@pytest.fixture
+def measured_here(monkeypatch):
+    """Arms are measured in this process; tests/e2e starts processes."""
+    monkeypatch.setattr(benchmark, "_measure_in_fresh_process", benchmark._measure)
+
+
+def test_benchmark_compares_updates_of_the_rear(measured_here, capsys):
+    arms = "control,frozen,fold+channels_last+frozen,fold+channels_last+frozen+signs"
+    benchmark.main(["sizes=64", "pairs=1", f"arms={arms}"])
+    control, frozen, folded, signs = table(capsys.readouterr().out).values()
+    assert float(control["ratio"]) == 1
     assert float(frozen["ratio"]) > 0 and float(frozen["peak_MiB"]) > 0
     assert float(frozen["max_diff"]) == 0 < float(folded["max_diff"]) < 1e-3
-    if what == "rear":
-        assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
-        assert float(frozen["gradient_error"]) == 0 < float(folded["gradient_error"])
-        assert 0 < float(rows["fold+channels_last+frozen+signs"]["gradient_error"]) <= 1e-5
+    assert float(frozen["live_MiB"]) < float(control["live_MiB"]) / 4
+    assert float(frozen["gradient_error"]) == 0 < float(folded["gradient_error"])
+    assert 0 < float(signs["gradient_error"]) <= 1e-5
+
+
+def test_benchmark_compares_refinements(measured_here, capsys):
+    arms = "control,frozen,frozen+gradient_checkpointing,fold+channels_last+frozen"
+    overrides = "refiner.steps=1,backbone.native_size=32,pyramid.max_levels=2"
+    benchmark.main(["what=refinement", "sizes=64", "pairs=1", f"arms={arms}", f"overrides={overrides}"])
+    control, frozen, checkpointed, folded = table(capsys.readouterr().out).values()
+    assert float(control["ratio"]) == 1 and float(frozen["ratio"]) > 0 and control["live_MiB"] == ""
+    assert float(frozen["max_diff"]) == float(checkpointed["max_diff"]) == 0 < float(folded["max_diff"]) < 1e-3
+
+
+def test_backbones_without_bundled_weights_get_random_ones(measured_here, capsys):
+    sizes = ("width=4", "blocks=1", "downsamplings=2", "global_channels=12")
+    overrides = ",".join(f"backbone.sizes.{size}" for size in sizes)
+    benchmark.main(["sizes=64", "pairs=2", "backbones=lama", "arms=control,frozen", f"overrides={overrides}"])
+    control, frozen = table(capsys.readouterr().out).values()
+    assert control["ratios"] == "1.000-1.000" and float(frozen["max_diff"]) == 0
 
 
 @pytest.mark.parametrize(("key", "value"), [("arms", "frozn"), ("what", "all"), ("dtype", "half"), ("outptu", "x")])
@@ -96,33 +86,7 @@ def test_benchmark_refuses_what_it_does_not_know(key, value):
         benchmark.main([f"{key}={value}"])
 
 
-@pytest.mark.parametrize("option", ["what=refinement", "arms=control,frozen+checkpoint+signs"])
+@pytest.mark.parametrize("option", ["what=refinement", "arms=control,frozen+gradient_checkpointing+signs"])
 def test_benchmark_refuses_signs_where_they_have_no_effect(option):
     with pytest.raises(SystemExit, match="signs: give what=rear"):
         benchmark.main(["arms=control,frozen+signs", option])
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    scenes.main([f"output={folder}", "count=2", "side=256"])
-    (folder / "README.md").touch()
-    return folder
-
-
-def test_arms_are_compared_with_the_first(photos, capsys):
-    others = "refiner.frozen=false;preset=off"
-    arms.main([f"photos={photos}", "side=0", "common=refiner.steps=1", f"arms=refiner.frozen=true;{others}"])
-    first, control, off = table(capsys.readouterr().out).values()
-    assert first["updates"] == control["updates"] == "1.0" and control["saved"] == "0%"
-    assert first["d_psnr"] == "+0.0000" and float(first["max_to_control"]) == float(control["max_to_control"]) == 0
-    assert off["psnr_hole"] != first["psnr_hole"] and float(off["max_to_control"]) > 0
-
-
-def test_early_stop_reads_every_tolerance_off_one_run(photos, capsys):
-    early_stop.main([f"photos={photos}", "side=0", "common=refiner.steps=6", "tolerances=0,0.9"])
-    never, soon = table(capsys.readouterr().out).values()
-    assert never["updates"] == "6.0" and float(never["max_to_control"]) == 0
-    assert float(soon["updates"]) < 6 and float(soon["max_to_control"]) > 0
-    with pytest.raises(SystemExit, match="give a side= that leads to one"):
-        early_stop.main([f"photos={photos}", "side=600", "common=refiner.steps=1"])

@@ -1,8 +1,8 @@
 import csv
-import sys
 from pathlib import Path
 
 import cv2
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -12,16 +12,11 @@ from safetensors.torch import load_file
 
 from refine.api import load
 from refine.backbones import aot_gan
-from refine.backbones.lama.adapter import LaMa
 from refine.backbones.lama.generator import LaMaConfig, build
 from refine.core.types import Level
+from training import data, losses, module, networks, scenes, train_mini
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import scenes  # noqa: E402
-import train_mini  # noqa: E402
-
 TINY = [
     "steps=3",
     "interval=1",
@@ -59,52 +54,6 @@ def curves(out: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_scene_is_the_same_at_any_size(seed):
-    small, large = scenes.render(seed, 48), scenes.render(seed, 144)
-    shrunk = cv2.resize(large, (48, 48), interpolation=cv2.INTER_AREA)
-    assert np.abs(small.astype(float) - shrunk).mean() < 5
-    assert np.corrcoef(small.ravel(), shrunk.ravel())[0, 1] > 0.98
-
-
-def test_scenes_follow_their_seed():
-    assert np.array_equal(scenes.render([1, 2], 32), scenes.render([1, 2], 32))
-    assert not np.array_equal(scenes.render([1, 2], 32), scenes.render([1, 3], 32))
-
-
-def test_holes_agree_across_sizes_and_keep_their_share():
-    for seed in range(20):
-        small, large = scenes.hole(seed, 64), scenes.hole(seed, 256)
-        shrunk = cv2.resize(large.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)
-        assert 0.04 <= small.mean() <= 0.5 and set(np.unique(large)) == {0, 1}
-        assert np.abs(small - shrunk).mean() < 0.05  # lines are whole px wide
-
-
-def test_a_run_writes_into_its_folder_alone_and_lama_loads_the_weights(tmp_path, photos, monkeypatch):
-    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(sys, "argv", ["train_mini.py", *TINY, f"out={out}", f"photos={photos}"])
-    train_mini.main()
-    assert not list(elsewhere.iterdir())
-    assert {path.name for path in out.iterdir()} <= {
-        "config.yaml",
-        "curves.csv",
-        "last.ckpt",
-        "mini.safetensors",
-        "scenes",
-    }
-    rows = curves(out)
-    assert [row["step"] for row in rows] == ["1", "2", "3"]
-    assert rows[0]["train/critic"] == "" and rows[2]["train/critic"] != ""  # it joins late
-    assert all(float(row["val/photos_psnr"]) > 0 and float(row["val/scenes_psnr"]) > 0 for row in rows)
-    assert not any(key.endswith("num_batches_tracked") for key in load_file(out / "mini.safetensors"))
-    network = LaMa(out / "mini.safetensors", native_size=128)
-    assert network.sizes == LaMaConfig("ffc", 4, 2, 1, 12)
-    level = Level(torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32), (32, 32))
-    assert network.rear(network.front(level)).shape == (1, 3, 32, 32)
-
-
 def test_a_killed_run_resumes_without_a_break(tmp_path, photos, monkeypatch):
     whole, killed = (
         config("network.kind=regular", "name=r", f"photos={photos}", f"out={tmp_path / name}")
@@ -116,9 +65,9 @@ def test_a_killed_run_resumes_without_a_break(tmp_path, photos, monkeypatch):
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:  # in the second epoch, its row and weights written, its checkpoint not
-        real = train_mini.lightning.Trainer.save_checkpoint
+        real = lightning.Trainer.save_checkpoint
         patch.setattr(
-            train_mini.lightning.Trainer,
+            lightning.Trainer,
             "save_checkpoint",
             lambda self, path: (real if self.current_epoch == 0 else kill)(self, path),
         )
@@ -142,7 +91,7 @@ def test_an_aot_gan_is_trained_as_its_adapter_runs_it(tmp_path, photos):
     image, mask = torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
     mask[..., 8:20, 8:20] = 1
     level = Level(image, mask, (32, 32))
-    torch.testing.assert_close(backbone.whole(level), train_mini.Training.predict(backbone.network, image, mask))
+    torch.testing.assert_close(backbone.whole(level), networks.predict(backbone.network, image, mask))
 
 
 def test_without_norms_there_is_nothing_to_calibrate():
@@ -150,28 +99,28 @@ def test_without_norms_there_is_nothing_to_calibrate():
         raise AssertionError("a batch was made")
         yield
 
-    train_mini.calibrate(train_mini.generator(aot_gan.AOTGANConfig(4, 1, (1, 2)), None), never())
+    networks.calibrate(networks.generator(aot_gan.AOTGANConfig(4, 1, (1, 2)), None), never())
 
 
 def test_starting_weights_are_taken(tmp_path):
     sizes = LaMaConfig("regular", 4, 2, 1, 0)
     model = build(sizes)
-    train_mini.save_weights(model, tmp_path / "start.safetensors")
-    started = train_mini.generator(sizes, str(tmp_path / "start.safetensors"))
+    networks.save_weights(model, tmp_path / "start.safetensors")
+    started = networks.generator(sizes, str(tmp_path / "start.safetensors"))
     assert torch.equal(started[1].weight, model[1].weight)
 
 
 def test_calibration_measures_what_the_norms_see():
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(1)).eval()
     batches = [torch.full((2, 1, 2, 2), 1.0), torch.full((2, 1, 2, 2), 3.0)]
-    train_mini.calibrate(model, batches)
+    networks.calibrate(model, batches)
     assert model[0].running_mean.item() == pytest.approx(2)
     assert not model.training and model[0].momentum == 0.1
 
 
 def test_frozen_norms_keep_their_statistics_and_the_average_takes_them(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(train_mini.Training, "_calibrate", lambda self, model: calls.append(model is self.average))
+    monkeypatch.setattr(module.Training, "_calibrate", lambda self, model: calls.append(model is self.average))
     train_mini.train(config(f"out={tmp_path}", "optimizer.freeze_norms=0.6"))  # after two of three steps
     assert calls == [True, True, False]  # the average at two validations, then the model once
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
@@ -180,14 +129,14 @@ def test_frozen_norms_keep_their_statistics_and_the_average_takes_them(tmp_path,
 
 
 def test_the_rate_warms_up_and_ends_at_zero():
-    schedule = train_mini.Schedule(steps=1000, warmup=100)
+    schedule = module.Schedule(steps=1000, warmup=100)
     rates = [schedule.rate(step) for step in range(1001)]
     assert rates[0] < 0.02 and max(rates) > 0.95 and rates[1000] == pytest.approx(0, abs=1e-12)
     assert np.argmax(rates) == pytest.approx(100, abs=3)
 
 
 def test_transforms_stay_float32_under_autocast():
-    unit = train_mini.generator(LaMaConfig("ffc", 4, 1, 1, 4), None)[3].conv1.ffc.convg2g.fu
+    unit = networks.generator(LaMaConfig("ffc", 4, 1, 1, 4), None)[3].conv1.ffc.convg2g.fu
     with torch.autocast("cpu", torch.bfloat16):
         assert unit(torch.rand(1, 2, 8, 8, dtype=torch.bfloat16)).dtype == torch.float32
 
@@ -196,19 +145,19 @@ def test_the_losses_count_the_hole_alone():
     image, mask = torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
     mask[..., 2:4, 2:4] = 1
     prediction = torch.where(mask > 0, torch.full_like(image, 0.1), torch.full_like(image, 0.9))
-    assert train_mini.in_hole((prediction - image).abs(), mask).item() == pytest.approx(0.1)
-    assert train_mini.hole_psnr(prediction, image, mask).item() == pytest.approx(20, abs=1e-3)
+    assert losses.in_hole((prediction - image).abs(), mask).item() == pytest.approx(0.1)
+    assert losses.hole_psnr(prediction, image, mask).item() == pytest.approx(20, abs=1e-3)
 
 
 def test_errors_say_what_to_change(tmp_path, photos):
     with pytest.raises(ValueError, match=r"got 0 files .* Set photos to such a folder"):
-        train_mini.read_photos(str(tmp_path / "nothing"), 32)
+        data.read_photos(str(tmp_path / "nothing"), 32)
     with pytest.raises(ValueError, match=r"got 3 photos, expected 1 to 2 .* Change data.held_out"):
-        train_mini.split_photos(train_mini.read_photos(str(photos), 32), 3)
+        data.split_photos(data.read_photos(str(photos), 32), 3)
 
 
 def test_photos_held_out_are_not_trained_on(photos):
-    every = train_mini.read_photos(str(photos), 32)
-    training, held_out = train_mini.split_photos(every, 1)
+    every = data.read_photos(str(photos), 32)
+    training, held_out = data.split_photos(every, 1)
     assert len(training) == 2 and len(held_out) == 1
     assert not any(np.array_equal(held_out[0], photo) for photo in training)

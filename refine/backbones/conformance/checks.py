@@ -3,6 +3,7 @@
 They need no photographs and no trained weights, and run at the smallest sizes the backbone takes.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -239,6 +240,15 @@ def updates(backbone: FrontRear) -> str:
         if end < start:
             return ""
     return f"two updates do not lower the loss: {start:.4g} before, {end:.4g} after"
+
+
+def recognized(backbone: FrontRear) -> str:
+    """A fingerprint that files can hold, and the same each time."""
+    try:
+        texts = [json.dumps(backbone.fingerprint()) for _ in range(2)]
+    except ValueError as error:
+        return str(error)
+    return "" if texts[0] == texts[1] else "two fingerprints differ: an attribute in output_settings changes by itself"
 
 
 def _step(z: Tensor, gradient: Tensor | None, size: float) -> Tensor:

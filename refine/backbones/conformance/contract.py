@@ -38,6 +38,7 @@ CHECKS: Sequence[Check] = (
     Check("weights are frozen", checks.frozen),
     Check("precision and device are followed", checks.follows),
     Check("two updates lower the loss", checks.updates, needs_layers=True),
+    Check("finished results can be recognized", checks.recognized),
 )
 
 

@@ -44,6 +44,8 @@ class LaMa(SequentialBackbone):
         ValueError: If ``cut`` or ``multiple_of`` does not fit the network.
     """
 
+    output_settings = (*SequentialBackbone.output_settings, "fold", "activation")
+
     def __init__(
         self,
         weights: str | PathLike[str] | None,
@@ -60,6 +62,8 @@ class LaMa(SequentialBackbone):
         files = "official folder, its zip, a state dict, or the TorchScript big-lama.pt"
         self.sizes, self.model = sized_network(weights, _load, build, sizes or LaMaConfig(), seed, name, files)
         self.weights_hash = hash_state(_values(self.model))
+        self.activation = type(self.model[-1]).__name__
+        self.fold = fold
         if fold:
             fold_norms(self.model)
         self.channels_last = channels_last

@@ -38,6 +38,8 @@ class MIGAN(FrontRear):
         ValueError: If there is no block to cut at.
     """
 
+    output_settings = ("cuts", "sizes")
+
     def __init__(
         self,
         weights: str | PathLike[str] | None,

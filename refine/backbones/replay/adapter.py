@@ -70,6 +70,8 @@ class Replay(FrontRear):
         UnusableWeights: If the file does not fit.
     """
 
+    output_settings = ("places", "interface", "network", "seed")
+
     def __init__(
         self,
         network: nn.Module | Callable[[], nn.Module] | None,

@@ -1,8 +1,8 @@
-"""Pictures of chosen images, kept on disk until the end of the run."""
+"""Pictures of selected images, kept on disk until the end of the run."""
 
 import traceback
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import lightning as L
@@ -12,57 +12,60 @@ from torch import Tensor
 
 from refine.core.refiner import Refiner
 from refine.core.types import Refinement, Sample, Step
+from refine.inference.callbacks.evaluation import Scoring
 from refine.inference.logging.console import log
-from refine.inference.panels import FOLDER, Frame, composited, marked, place, resized, shown_size, to_bytes
+from refine.inference.panels import Frame, composited, marked, resized, shown_size, to_bytes
 from refine.inference.run_folder import RunFolder
 from refine.io.encode import encode
 from refine.io.picture import Picture
-from refine.metrics.evaluator import Evaluation
 
 
 class Panels(Callback):
-    """Keeps input, controls, result, truth and evolution of chosen images; what cannot be kept never hurts a result.
+    """Keeps input, controls, result, truth and evolution of selected images; what cannot be kept never hurts a result.
 
     While an image is refined only small 8-bit copies are made, so that its time and memory stay what they are; the
     files are written when it is done.
 
     Args:
-        records: Knows where.
-        chosen: Keys of the images.
-        plain: Makes the network's own prediction, where the evaluation does not.
-        every: Updates between two pictures of the evolution.
+        run_folder: Run folder that keeps the pictures.
+        selected: Names (keys) of the images.
+        plain: Refiner without updates, for the network's own prediction where the scoring makes none.
+        scoring: Callback whose latest evaluation holds the controls' images; None where nothing is scored.
+        every: Updates between two pictures of the evolution, 1 or more.
         side: Longest side of a picture, px; None for the image's own.
     """
 
     def __init__(
         self,
-        records: RunFolder,
-        chosen: Collection[str],
+        run_folder: RunFolder,
+        selected: Collection[str],
         plain: Refiner,
+        scoring: Scoring | None = None,
         every: int = 5,
         side: int | None = 768,
     ) -> None:
         for name, value in (("every", every), ("side", side)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"panels.{name}={value}: expected a whole number, 1 or more.")
-        self.records = records
-        self.chosen = frozenset(chosen)
+        self.run_folder = run_folder
+        self.selected = frozenset(selected)
         self.plain = plain
+        self.scoring = scoring
         self.every = every
         self.side = side
         self._frames: dict[str, np.ndarray] = {}
-        self._image: Tensor | None = None  # of the chosen image under work, as it is shown
+        self._image: Tensor | None = None  # of the selected image under work, as it is shown
         self._mask: Tensor | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to the refinement."""
-        if self.chosen:
+        if self.selected:
             pl_module.listeners.append(self.on_step)  # type: ignore[union-attr,operator]
 
     def on_predict_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
-        """See whether the next image is a chosen one."""
+        """See whether the next image is a selected one."""
         self._frames, self._image, self._mask = {}, None, None
-        if isinstance(batch, Sample) and batch.key in self.chosen:
+        if isinstance(batch, Sample) and batch.key in self.selected:
             size = shown_size((batch.image.shape[-2], batch.image.shape[-1]), self.side)
             self._image, self._mask = resized(batch.image, size), resized(batch.mask, size)
 
@@ -77,25 +80,27 @@ class Panels(Callback):
             self._image = None
             warnings.warn(f"no pictures of this image: {error}; its result will be complete.", stacklevel=2)
 
-    def keep(self, sample: Sample, refinement: Refinement, evaluation: Evaluation) -> None:
-        """Write what there is of a chosen image; see :class:`refine.inference.callbacks.writer.ResultWriter`."""
-        if self._image is None:
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Write the pictures of a selected image."""
+        if self._image is None or not isinstance(outputs, Refinement):
             return
         try:
-            self._keep(sample, refinement, evaluation)
+            self._write(batch, outputs, self._image, self.scoring.latest.controls if self.scoring else {})
         except Exception as error:
-            warnings.warn(f"no pictures of {sample.key}: {error}; its result is complete.", stacklevel=2)
+            warnings.warn(f"no pictures of {batch.key}: {error}; its result is complete.", stacklevel=2)
             log.debug("%s", traceback.format_exc())
 
-    def _keep(self, sample: Sample, refinement: Refinement, evaluation: Evaluation) -> None:
-        assert self._image is not None and self._mask is not None
-        size = (self._image.shape[-2], self._image.shape[-1])
-        images = {"refined": refinement.image, "truth": sample.truth, **evaluation.controls}
+    def _write(self, sample: Sample, refinement: Refinement, shown: Tensor, controls: Mapping[str, Tensor]) -> None:
+        assert self._mask is not None
+        size = (shown.shape[-2], shown.shape[-1])
+        images = {"refined": refinement.image, "truth": sample.truth, **controls}
         if "plain" not in images:
             images["plain"] = self.plain(sample.image, sample.mask, key=sample.key).image
         parts = {f"{name}.png": resized(image, size) for name, image in images.items() if image is not None}
-        parts["input.png"] = marked(self._image, self._mask)
-        parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, self._image, self._mask)
-        folder = f"{FOLDER}/{place(sample.key, self.records.configuration, sample.source.inputs)}"
+        parts["input.png"] = marked(shown, self._mask)
+        parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, shown, self._mask)
+        folder = self.run_folder.panel_folder(sample.key, sample.source.inputs)
         for name, picture in ({name: to_bytes(part) for name, part in parts.items()} | self._frames).items():
-            self.records.write_bytes(f"{folder}/{name}", encode(Picture(picture), "png"))
+            self.run_folder.write_bytes(folder / name, encode(Picture(picture), "png"))

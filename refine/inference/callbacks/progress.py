@@ -11,24 +11,24 @@ from refine.core.types import Step
 
 
 class ProgressBar(Callback):
-    """One line: images done, and of the current one its level, step, loss and name. Nothing without a terminal.
+    """One line: images done, and of the current one its level, step, loss and name. Rank 0 alone, on a terminal.
 
     Args:
-        total: Number of samples this process has to do.
-        console: Where to draw.
+        console: Terminal to draw on; standard error if None.
     """
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
         text = TextColumn("{task.description} {task.fields[key]}", markup=False)
         columns = (BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), text)
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.total = total
         self._task: TaskID | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the bar and listen to the refinement."""
-        self._task = self.progress.add_task("", total=self.total, key="")
+        if not trainer.is_global_zero:
+            return
+        self._task = self.progress.add_task("", total=sum(map(int, trainer.num_predict_batches)), key="")
         self.progress.start()
         pl_module.listeners.append(self.on_step)  # type: ignore[union-attr,operator]
 

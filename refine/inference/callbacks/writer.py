@@ -1,105 +1,66 @@
 """Results to files, and what is known of them to rows."""
 
-import time
 import traceback
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from lightning.pytorch.callbacks import BasePredictionWriter
 
 from refine.core.types import Refinement, Sample
-from refine.data.dataset import Source
 from refine.data.masks import MaskGenerator, mask_hash
-from refine.data.pairs import Failure, ImageMaskPair
-from refine.inference.peak_memory import peak, restart_peak
+from refine.data.pairs import Failure
 from refine.inference.run_folder import RunFolder
 from refine.io.encode import encode
-from refine.io.picture import Picture, fill, to_tensor
-from refine.metrics.evaluator import Evaluation, Evaluator
-
-Keep = Callable[[Sample, Refinement, Evaluation], None]
+from refine.io.picture import fill
 
 
-class ResultWriter(Callback):
-    """Writes each result as soon as it is there, and scores it.
+class ResultWriter(BasePredictionWriter):
+    """Writes each result as soon as it is there; what cannot be written is a failure of this image alone.
 
     Args:
-        records: Where results and failures are kept.
-        format: Of the files.
-        evaluator: Scores the results; None for no scores.
-        keep: Shown every result with its evaluation, once it is written; for pictures of chosen images.
+        run_folder: Run folder that keeps results, rows and failures.
+        format: Suffix of the files, such as ``png``.
     """
 
-    def __init__(self, records: RunFolder, format: str, evaluator: Evaluator | None, keep: Keep | None = None) -> None:
-        self.records = records
+    def __init__(self, run_folder: RunFolder, format: str) -> None:
+        super().__init__("batch")
+        self.run_folder = run_folder
         self.format = format
-        self.evaluator = evaluator
-        self.keep = keep
-        self._started = time.perf_counter()
 
-    def on_predict_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        """Start the sample's clock."""
-        restart_peak(pl_module.device)
-        self._started = time.perf_counter()
-
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    def write_on_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, prediction: Any, indices: Any, batch: Any, *_: Any
     ) -> None:
-        """Write the result; what cannot be written is a failure of this sample alone."""
-        if isinstance(outputs, Failure):
-            self.records.fail(outputs)
+        """Write one result and its row, or note why there is none."""
+        if isinstance(prediction, Failure):
+            self.run_folder.fail(prediction)
             return
-        seconds = time.perf_counter() - self._started
-        cost = {"seconds": round(seconds, 3), "peak_memory_mib": round(peak(pl_module.device))}
-        cost["threads"] = torch.get_num_threads()
         try:
-            self._write(outputs, batch, cost)
+            self._write(prediction, batch)
         except Exception as error:
-            self.records.fail(Failure(batch.key, f"cannot be written ({error})", traceback.format_exc()))
+            self.run_folder.fail(Failure(batch.key, f"cannot be written ({error})", traceback.format_exc()))
 
-    def _write(self, refinement: Refinement, sample: Sample, cost: dict[str, Any]) -> None:
-        source: Source = sample.source
+    def _write(self, refinement: Refinement, sample: Sample) -> None:
         hole = (sample.mask[0, 0] > 0).cpu().numpy()
-
-        def filled(image: Tensor) -> Picture:
-            return fill(source.picture, image.cpu(), hole)
-
-        evaluation = self._evaluated(refinement, sample, lambda image: to_tensor(filled(image)))
-        row = describe(refinement, sample) | cost | dict(evaluation.row)
-        if isinstance(source.job.mask, MaskGenerator):
+        row = describe(refinement, sample) | self.run_folder.take_notes(sample.key)
+        if isinstance(sample.source.pair.mask, MaskGenerator):
             row["mask_hash"] = mask_hash(sample.key, hole)
-        data = encode(filled(refinement.image), self.format)
-        self.records.finish(f"{source.job.key}.{self.format}", source.inputs, data, row)
-        if self.keep is not None:
-            self.keep(sample, refinement, evaluation)
-
-    def _evaluated(self, refinement: Refinement, sample: Sample, written: Callable[[Tensor], Tensor]) -> Evaluation:
-        """The scores; a result for which there are none is a result still."""
-        try:
-            return Evaluation({}) if self.evaluator is None else self.evaluator(refinement, sample, written)
-        except Exception as error:
-            warnings.warn(f"{sample.key}: cannot be scored ({type(error).__name__}: {error}).", stacklevel=2)
-            return Evaluation({})
+        data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format)
+        self.run_folder.finish(f"{sample.key}.{self.format}", sample.source.inputs, data, row)
 
 
 def describe(refinement: Refinement, sample: Sample) -> dict[str, Any]:
     """What is known of one result, as plain values for a table; ``losses`` per refined level is a list of lists.
 
     Args:
-        refinement: Of one image.
-        sample: That image.
+        refinement: Refinement of one image.
+        sample: The image, its mask and where they come from.
     """
-    job: ImageMaskPair = sample.source.job
     height, width = sample.image.shape[-2:]
     refined = refinement.levels[1:]
     return {
         "key": sample.key,
-        "image": str(job.image),
-        "mask": str(job.mask),
+        "image": str(sample.source.pair.image),
+        "mask": str(sample.source.pair.mask),
         "width": width,
         "height": height,
         "hole": round(sample.mask.mean().item(), 6),

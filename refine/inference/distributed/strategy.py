@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig
@@ -75,12 +76,13 @@ class IndependentProcesses(ParallelStrategy):
         return obj
 
 
-def make_trainer(config: DictConfig, device: torch.device) -> L.Trainer:
+def make_trainer(config: DictConfig, device: torch.device, callbacks: Sequence[Callback] = ()) -> L.Trainer:
     """The trainer, on the device the refiner was placed on unless another is asked for.
 
     Args:
         config: ``trainer`` of the configuration; ``accelerator: auto`` is replaced by what is found.
-        device: Of the refiner.
+        device: Device of the refiner.
+        callbacks: Callbacks in the order in which they are called.
 
     Raises:
         ConfigError: If there is no such trainer here, or it does not fit how this process was started.
@@ -94,7 +96,7 @@ def make_trainer(config: DictConfig, device: torch.device) -> L.Trainer:
         raise ConfigError(f"trainer.strategy={config.strategy}: processes share nothing here; leave it at auto.")
     several = {} if one else {"strategy": IndependentProcesses(), "plugins": _environment()}
     try:
-        trainer: L.Trainer = build(config, **several)
+        trainer: L.Trainer = build(config, callbacks=list(callbacks), **several)
         if isinstance(trainer.strategy, IndependentProcesses):
             _check_count(trainer.strategy)
     except (MisconfigurationException, ValueError, RuntimeError) as error:

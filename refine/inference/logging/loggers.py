@@ -58,15 +58,15 @@ class Loggers:
 
 
 @contextlib.contextmanager
-def opened(config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> Iterator[Loggers]:
-    """The loggers of a configuration, closed at the end whatever happens.
+def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> Iterator[Loggers]:
+    """Open the loggers of a configuration; they are closed at the end whatever happens.
 
     Args:
+        loggers: Loggers of the run, none of them open yet.
         config: The group ``logger``: entries with ``_target_``, or one of its own; other keys are what they refer to.
         folder: Where they write unless told otherwise.
         settings: Everything that was configured, as plain nested values; told first.
     """
-    loggers = Loggers()
     nodes = {"logger": config} if "_target_" in config else config
     for name, node in nodes.items():
         if isinstance(node, DictConfig) and "_target_" in node:

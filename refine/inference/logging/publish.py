@@ -18,9 +18,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from refine.core.types import Refinement
 from refine.inference.logging.curves import Point, Row, flat, printable, series, table
 from refine.inference.logging.loggers import Loggers
-from refine.inference.panels import FOLDER, Frame, Panel, find, place
-
-FILES = ("config.yaml", "rows.csv", "failures.csv", "summary.json", "suite.json", "settings-*.json", "rows-*.jsonl")
+from refine.inference.panels import Frame, Panel, find
+from refine.inference.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -28,36 +27,36 @@ class Report:
     """All there is to tell of a run.
 
     Attributes:
-        folder: ``<output>/.refine``.
+        run_folder: Run folder with the records of the run.
         rows: Of its results, with ``losses``.
         summary: Nested plain values.
         panels: Pictures of the chosen images.
     """
 
-    folder: Path
+    run_folder: RunFolder
     rows: Sequence[Row]
     summary: Mapping[str, Any]
     panels: Sequence[Panel]
 
 
 def publish(
-    loggers: Loggers, folder: Path, chosen: Collection[str], rows: Sequence[Row], summary: Mapping[str, Any]
+    loggers: Loggers, run_folder: RunFolder, selected: Collection[str], rows: Sequence[Row], summary: Mapping[str, Any]
 ) -> None:
     """Tell everything to all loggers.
 
     Args:
         loggers: Open.
-        folder: ``<output>/.refine``.
-        chosen: Keys of the images with pictures and curves of their own.
+        run_folder: Run folder with the records of the run.
+        selected: Keys of the images with pictures and curves of their own.
         rows: Of all results of the run, from whichever process or earlier run.
         summary: Their means and errors, nested plain values.
     """
     found = {
-        row["key"]: find(folder / FOLDER / place(row["key"], row["configuration"], row["inputs"]), row["key"])
+        row["key"]: find(run_folder.panel_folder(row["key"], row["inputs"], row["configuration"]), row["key"])
         for row in rows
-        if row["key"] in chosen
+        if row["key"] in selected
     }
-    report = Report(folder, rows, summary, list(found.values()))
+    report = Report(run_folder, rows, summary, list(found.values()))
     loggers.each(lambda logger: _tell(logger, report))
 
 
@@ -74,6 +73,8 @@ class LiveProgress(Callback):
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """One more is done."""
+        if not self.loggers:
+            return
         self._done += 1
         values = {"progress/done": float(self._done)}
         if isinstance(outputs, Refinement):
@@ -139,17 +140,17 @@ def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any])
     columns, cells = table(report.rows)
     run.log({"images": wandb.Table(columns=[*columns], data=cells)})
     run.summary.update(dict(summary))
-    run.log_artifact(_artifact(run, report.folder))
+    run.log_artifact(_artifact(run, report.run_folder))
 
 
-def _artifact(run: Any, folder: Path) -> Any:
+def _artifact(run: Any, run_folder: RunFolder) -> Any:
     """Configuration and rows, copied into the run's own folder: what lies elsewhere may change before an upload."""
     import wandb
 
     artifact = wandb.Artifact(f"results-{run.id}", type="results")
     copies = Path(run.dir).parent / "artifact"
     copies.mkdir(exist_ok=True)
-    for file in sorted(file for pattern in FILES for file in folder.glob(pattern)):
+    for file in run_folder.record_files:
         artifact.add_file(str(shutil.copy(file, copies)), name=file.name, policy="immutable")
     return artifact
 

@@ -95,7 +95,7 @@ def test_wandb_offline_run_says_everything(tmp_path, photos, predict):
 
     assert run.config["refiner"]["steps"] == 3 and run.config["masks"] == "medium"
     assert run.config["configuration"] == table[0]["configuration"]
-    assert len(run.config["settings"]["backbone"]["weights_hash"]) == 64
+    assert len(run.config["settings"]["backbone"]["weights"]) == 64
 
     for level in (1, 2):
         assert run.metrics[f"loss/level{level}"] == "update"
@@ -398,7 +398,7 @@ def test_a_run_that_is_stopped_or_breaks_is_closed(tmp_path, photos, predict, mo
         patch.setattr(InpaintingModule, "predict_step", stop)
         assert predict("logger=wandb").status == 130
     with monkeypatch.context() as patch:
-        patch.setattr("refine.inference.pipeline.summarize", lambda rows: 1 / 0)
+        patch.setattr("refine.inference.conclude.summarize", lambda rows: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predict("logger=wandb")
     assert predict("logger=wandb").status == 0

@@ -1,6 +1,6 @@
-"""On which images did refinement help? Its gain over the plain network beside what is known of each image.
+"""Analysis of the gain: on which images refinement helped, and what the gain correlates with.
 
-    python scripts/explain.py rows=runs/bundled_backbones/512_mini/default/.refine/rows.csv
+    python scripts/benchmarks/explain.py rows=runs/bundled_backbones/512_mini/default/.refine/rows.csv
 
 Reads the rows of a run with truth (``refine predict ... masks=thick``, or an arm of a study), and prints, for PSNR and
 SSIM in the hole: the gain where the enlarged coarse result is better than the plain one and where it is not, and the
@@ -15,17 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import read
 
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
 
 
 def explain(rows: Sequence[dict[str, str]], score: str) -> str:
-    """One score's lines.
+    """Lines of text about one score.
 
     Args:
-        rows: Of a run, as its file has them.
-        score: Column.
+        rows: Rows of a run's ``rows.csv``, by column.
+        score: Name of the score's column.
     """
 
     def column(name: str) -> np.ndarray:
@@ -40,13 +42,13 @@ def explain(rows: Sequence[dict[str, str]], score: str) -> str:
     }
     gain = column(score) - plain
     lines = [f"{score}: gain {_mean(gain)}"]
-    for name, chosen in (("better", coarse > plain), ("not better", coarse <= plain)):
-        lines.append(f"  where the coarse result is {name} than the plain one: {_mean(gain[chosen])}")
+    for name, selected in (("better", coarse > plain), ("not better", coarse <= plain)):
+        lines.append(f"  where the coarse result is {name} than the plain one: {_mean(gain[selected])}")
     for name, value in values.items():
-        known = np.isfinite(gain) & np.isfinite(value)
-        varied = known.sum() > 2 and value[known].std() > 0 and gain[known].std() > 0
-        told = f"{np.corrcoef(gain[known], value[known])[0, 1]:+.2f}" if varied else "-"
-        lines.append(f"  correlation with {name}: {told}")
+        finite = np.isfinite(gain) & np.isfinite(value)
+        varied = finite.sum() > 2 and value[finite].std() > 0 and gain[finite].std() > 0
+        correlation = f"{np.corrcoef(gain[finite], value[finite])[0, 1]:+.2f}" if varied else "-"
+        lines.append(f"  correlation with {name}: {correlation}")
     return "\n".join(lines)
 
 
@@ -59,16 +61,16 @@ def _mean(values: np.ndarray) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print what the rows tell.
+    """Print the analysis of a run's rows.
 
     Args:
-        arguments: ``rows=<file>``.
+        arguments: Command line, ``rows=<file>``.
     """
     file = read({"rows": ""}, arguments, {"rows": "a run's .refine/rows.csv"})["rows"]
     if not Path(file).is_file():
         raise SystemExit(f"rows={file}: no such file.")
-    with Path(file).open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
+    with Path(file).open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
     if not rows or f"upscaled.{SCORES[0]}" not in rows[0]:
         raise SystemExit(f"{file}: no scores of refined results and controls; run with a truth, such as masks=thick.")
     print("\n".join(explain(rows, score) for score in SCORES))

@@ -1,22 +1,24 @@
 r"""What refinement costs, in seconds and memory, and whether it is exact: an update of the rear alone, or all of it.
 
-    python scripts/benchmark.py sizes=512 backbones=big_lama pairs=7 arms=control,frozen,fold+channels_last+frozen
-    python scripts/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
+    python scripts/benchmarks/benchmark.py sizes=512 backbones=big_lama pairs=7 \
+        arms=control,frozen,fold+channels_last+frozen
+    python scripts/benchmarks/benchmark.py what=refinement sizes=1024 backbones=big_lama pairs=4 \
         arms=control,frozen,fold+channels_last+frozen overrides=preset=reference,refiner.steps=3
-    python scripts/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
+    python scripts/benchmarks/benchmark.py sizes=64 backbones=mini pairs=1        # a smoke test
 
-An arm is any of the words frozen, fold, channels_last, checkpoint, bf16, 16 and compile, joined by "+", or control,
-which is ordinary autograd through the network as it is. With the word signs the ReLUs of the rear are open where the
-control's are, to tell what else rounding does to the gradient; time and memory of such an arm mean nothing. Every run
-has a fresh process, since an arm that gives memory back would slow the next one down that takes it again. The rear's
-seconds (forward and backward) are the median of three after a first one. All arms run in every round, so that other
-load on the machine hits all of them, and are compared within the round.
+An arm is any of the words frozen, fold, channels_last, gradient_checkpointing, bf16, 16 and compile, joined by "+", or
+control, which is ordinary autograd through the network as it is. With the word signs the ReLUs of the rear are open
+where the control's are, to tell what else rounding does to the gradient; time and memory of such an arm mean nothing.
+Every run has a fresh process, since an arm that gives memory back would slow the next one down that takes it again.
+The rear's seconds (forward and backward) are the median of three after a first one. All arms run in every round, so
+that other load on the machine hits all of them, and are compared within the round.
 
 Options, with their defaults:
     what=rear              or refinement, of a generated scene with a hole
     sizes=512              sides in px, comma-separated
     backbones=mini         names of configs/backbone; weights are random where none are bundled
-    arms=control,checkpoint,frozen,frozen+checkpoint   the first is the one the others are compared with
+    arms=control,gradient_checkpointing,frozen,frozen+gradient_checkpointing
+                           the first is the one the others are compared with
     pairs=3                rounds; the table has the median of their ratios
     device=cpu             or cuda
     threads=0              on the CPU; 0 for all
@@ -35,28 +37,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.subjects import SUBJECTS
 from options import read
-from subjects import SUBJECTS
 
 DEFAULTS: dict[str, Any] = {
     "what": "rear", "sizes": "512", "backbones": "mini", "pairs": 3, "device": "cpu", "threads": 0,
     "dtype": "float32", "overrides": "",
-    "arms": "control,checkpoint,frozen,frozen+checkpoint",
+    "arms": "control,gradient_checkpointing,frozen,frozen+gradient_checkpointing",
 }  # fmt: skip
-WORDS = ("control", "frozen", "fold", "channels_last", "checkpoint", "bf16", "16", "compile", "signs")
+WORDS = ("control", "frozen", "fold", "channels_last", "gradient_checkpointing", "bf16", "16", "compile", "signs")
 COLUMNS = "backbone size arm seconds ratio ratios cpu_ratio live_MiB live_rss_MiB peak_MiB".split()
 COLUMNS += "max_diff mean_diff gradient_error".split()
 
 
-def _child(task: dict[str, Any]) -> dict[str, Any]:
-    """What a fresh process measures: one arm, once."""
+def _measure(task: dict[str, Any]) -> dict[str, Any]:
+    """Measure one arm once, in this process."""
     subject = SUBJECTS[task["options"]["what"]](task["backbone"], task["size"], task["options"])
     return subject.run(task["arm"], Path(task["results"]))
 
 
-def _in_fresh_process(task: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, "--child", json.dumps(task)], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+def _measure_in_fresh_process(task: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--child", json.dumps(task)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _rows(backbone: str, size: int, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,24 +71,25 @@ def _rows(backbone: str, size: int, options: dict[str, Any]) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         files = {arm: f"{folder}/{arm}.pt" for arm in arms}
 
-        def measured(arm: str) -> dict[str, Any]:
-            return _in_fresh_process({**task, "arm": arm, "results": files[arm]})
+        def measurement(arm: str) -> dict[str, Any]:
+            return _measure_in_fresh_process({**task, "arm": arm, "results": files[arm]})
 
-        rounds = [{arm: measured(arm) for arm in arms} for _ in range(int(options["pairs"]))]
-        times = {arm: [one[arm].pop("seconds") for one in rounds] for arm in arms}
-        memory = {arm: max((one[arm] for one in rounds), key=lambda m: m["peak_MiB"]) for arm in arms}
+        rounds = [{arm: measurement(arm) for arm in arms} for _ in range(int(options["pairs"]))]
+        times = {arm: [row[arm].pop("seconds") for row in rounds] for arm in arms}
+        memory = {arm: max((row[arm] for row in rounds), key=lambda row: row["peak_MiB"]) for arm in arms}
         return [
             {"backbone": backbone, "size": size, "arm": arm}
-            | _compared(times[arm], times[arms[0]])
+            | _speed(times[arm], times[arms[0]])
             | memory[arm]
             | _differences(files[arm], files[arms[0]])
             for arm in arms
         ]
 
 
-def _compared(times: list[list[float]], reference: list[list[float]]) -> dict[str, Any]:
-    """Seconds, and ratios within the rounds."""
-    ratios = [[a / b for a, b in zip(one, other, strict=True)] for one, other in zip(times, reference, strict=True)]
+def _speed(times: list[list[float]], reference: list[list[float]]) -> dict[str, Any]:
+    """Median seconds, and the ratios to the reference within each round."""
+    pairs = zip(times, reference, strict=True)  # (wall, CPU) seconds of each round
+    ratios = [[a / b for a, b in zip(seconds, base, strict=True)] for seconds, base in pairs]
     wall, cpu = zip(*ratios, strict=True)
     return {
         "seconds": statistics.median(wall for wall, _ in times),
@@ -94,19 +100,19 @@ def _compared(times: list[list[float]], reference: list[list[float]]) -> dict[st
 
 
 def _differences(file: str, reference: str) -> dict[str, float]:
-    """Of the image or prediction and, of the rear, its gradients."""
+    """Differences of the image or prediction and, for the rear, of its gradients."""
     pairs = list(zip(torch.load(file), torch.load(reference), strict=True))
     errors = [float((a - b).norm() / b.norm()) for a, b in pairs[1:]]
-    (ours, theirs), *_ = pairs
+    (result, expected), *_ = pairs
     return {
         "max_diff": max(float((a - b).abs().max()) for a, b in pairs),
-        "mean_diff": float((ours - theirs).abs().mean()),
+        "mean_diff": float((result - expected).abs().mean()),
         "gradient_error": max(errors, default=math.nan),
     }
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Table of the rows in Markdown."""
 
     def cell(value: Any) -> str:
         number = isinstance(value, float)
@@ -117,13 +123,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def main(arguments: list[str]) -> None:
-    """Measure and print the table.
-
-    Args:
-        arguments: ``key=value`` each.
-    """
-    options = read(DEFAULTS, arguments)
+def _check(options: dict[str, Any]) -> None:
+    """Exit if an option has no meaning."""
     unknown = {word for arm in options["arms"].split(",") for word in arm.split("+")} - {*WORDS}
     if unknown:
         raise SystemExit(f"no arm is called {', '.join(sorted(unknown))}; the words are: {', '.join(WORDS)}.")
@@ -131,8 +132,20 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"dtype={options['dtype']}: give float32 or float64.")
     if options["what"] not in SUBJECTS:
         raise SystemExit(f"what={options['what']}: give one of {', '.join(SUBJECTS)}.")
-    if "signs" in options["arms"] and (options["what"] != "rear" or "checkpoint" in options["arms"]):
-        raise SystemExit("signs: give what=rear, and no checkpoint, which would compute the rear again with others.")
+    if "signs" in options["arms"] and (options["what"] != "rear" or "gradient_checkpointing" in options["arms"]):
+        raise SystemExit(
+            "signs: give what=rear, and no gradient_checkpointing: it would compute the rear with other signs."
+        )
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print the table.
+
+    Args:
+        arguments: Command line, ``key=value`` each.
+    """
+    options = read(DEFAULTS, arguments)
+    _check(options)
     rows = []
     for backbone in options["backbones"].split(","):
         for size in options["sizes"].split(","):
@@ -142,6 +155,6 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(_child(json.loads(sys.argv[2]))))
+        print(json.dumps(_measure(json.loads(sys.argv[2]))))
     else:
         main(sys.argv[1:])

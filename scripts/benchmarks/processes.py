@@ -1,8 +1,12 @@
-"""The claims about several processes, each tried for real, on generated images and a random LaMa.
+"""Stress tests of several processes at work in one folder, on generated images and a random LaMa.
 
-    python scripts/processes.py same out=<folder>       # 1 process, DDP, two torchrun nodes, srun: the same bytes?
-    python scripts/processes.py kills out=<folder>      # ten kills -9 of random processes over 40 images
-    python scripts/processes.py balance out=<folder>    # 40 images of 0.1 to 2 MP over two processes: who ends when?
+    python scripts/benchmarks/processes.py same out=<folder>
+    python scripts/benchmarks/processes.py kills out=<folder>
+    python scripts/benchmarks/processes.py balance out=<folder>
+
+same       One process, DDP, two torchrun nodes and srun give the same bytes.
+kills      Ten kills -9 of random processes over 40 images: nothing is lost or written twice.
+balance    Two processes divide 40 images of 0.1 to 2 MP so that they end at about the same time.
 
 `same` leaves out srun where there is none (scripts/local_slurm.sh brings one up). `balance` is a timing: run it alone.
 """
@@ -59,15 +63,15 @@ def ways(folder: Path, output: Path, *overrides: str) -> dict[str, list[list[str
     node = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *node]
     elastic = arguments("torchrun", "trainer=ddp", "trainer.accelerator=cpu")
-    found = {
+    commands = {
         "one": [[sys.executable, *arguments("one")]],
         "ddp": [[sys.executable, *arguments("ddp", *DDP)]],
         "torchrun": [[*torchrun, f"--node-rank={rank}", *elastic] for rank in range(2)],
     }
     if shutil.which("srun") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
         srun = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--kill-on-bad-exit=1", "--immediate=60"]
-        found["srun"] = [[*srun, sys.executable, *arguments("srun", "trainer=slurm", "trainer.accelerator=cpu")]]
-    return found
+        commands["srun"] = [[*srun, sys.executable, *arguments("srun", "trainer=slurm", "trainer.accelerator=cpu")]]
+    return commands
 
 
 def results(output: Path) -> dict[str, str]:
@@ -90,20 +94,20 @@ def same(out: Path) -> bool:
     """Every way of starting it gives the same bytes and the same rows."""
     make_images(out / "in", [(40 + 9 * number, 97 - 4 * number) for number in range(11)])
     (out / "out").mkdir()
-    made = {}
+    outcomes = {}
     for way, commands in ways(out / "in", out / "out", "refiner.steps=3").items():
         start = time.perf_counter()
-        started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-        said = [process.communicate()[1] for process in started]
-        statuses = [process.returncode for process in started]
+        processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+        errors = [process.communicate()[1] for process in processes]
+        statuses = [process.returncode for process in processes]
         print(
             f"{way}: status {statuses}, {len(results(out / 'out' / way))} images, {time.perf_counter() - start:.0f} s"
         )
         if any(statuses):
-            print(*said, sep="\n")
-        made[way] = results(out / "out" / way), rows(out / "out" / way)
-    alike = all(other == made["one"] and len(other[0]) == 11 for other in made.values())
-    print(f"{', '.join(made)}: {'identical images and rows' if alike else 'THEY DIFFER'}")
+            print(*errors, sep="\n")
+        outcomes[way] = results(out / "out" / way), rows(out / "out" / way)
+    alike = all(outcome == outcomes["one"] and len(outcome[0]) == 11 for outcome in outcomes.values())
+    print(f"{', '.join(outcomes)}: {'identical images and rows' if alike else 'THEY DIFFER'}")
     return alike
 
 
@@ -115,20 +119,20 @@ def children(pid: int) -> list[int]:
 def kills(out: Path, count: int = 40, times: int = 10) -> bool:
     """Kill a random one of two processes at a random moment, again and again; then let it finish."""
     make_images(out / "in", [(90 + number, 110 - number) for number in range(count)])
-    choose = random.Random(0)
+    generator = random.Random(0)
     command = [sys.executable, *predict(out / "in", out / "out", "refiner.steps=8", *DDP)]
     seen: dict[str, tuple[int, int]] = {}
     good = True
     for kill in range(times):
-        wanted = choose.randint(1, max(1, (count - len(seen)) // (times - kill) - 1))
+        wanted = generator.randint(1, max(1, (count - len(seen)) // (times - kill) - 1))
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while process.poll() is None and len(stamps(out / "out")) < min(count - 1, len(seen) + wanted):
             time.sleep(0.01)
-        time.sleep(choose.random() * 0.3)
-        second = choose.random() < 0.5 and children(process.pid)
+        time.sleep(generator.random() * 0.3)
+        second = generator.random() < 0.5 and children(process.pid)
         os.kill(second[0] if second else process.pid, signal.SIGKILL)
         if second and kill < times - 1:  # the other would go on and leave nothing to kill
-            time.sleep(choose.random())
+            time.sleep(generator.random())
             process.kill()
         status = process.wait()
         time.sleep(3)  # whoever is left notices, and ends
@@ -141,17 +145,17 @@ def kills(out: Path, count: int = 40, times: int = 10) -> bool:
     good &= status == 0 and seen.items() <= stamps(out / "out").items()
     undisturbed = [sys.executable, *predict(out / "in", out / "undisturbed", "refiner.steps=8")]
     subprocess.run(undisturbed, check=True, stderr=subprocess.DEVNULL)
-    right = sum(results(out / "undisturbed").get(name) == made for name, made in results(out / "out").items())
+    right = sum(results(out / "undisturbed").get(name) == digest for name, digest in results(out / "out").items())
     print(f"in the end: status {status}, {right} of {count} images right, none rewritten: {good}")
     return good and right == count
 
 
 def balance(out: Path, *overrides: str) -> bool:
     """Images of very different size; when does each of two processes finish its share?"""
-    choose = random.Random(0)
+    generator = random.Random(0)
     pixels = [1e5 * 20 ** (number / 39) for number in range(40)]  # 0.1 to 2 MP, evenly on a logarithmic scale
-    choose.shuffle(pixels)
-    sizes = [(round((n * a) ** 0.5), round((n / a) ** 0.5)) for n in pixels for a in [choose.uniform(0.6, 1.6)]]
+    generator.shuffle(pixels)
+    sizes = [(round((n * a) ** 0.5), round((n / a) ** 0.5)) for n in pixels for a in [generator.uniform(0.6, 1.6)]]
     make_images(out / "in", sizes)
     settings = ["backbone.native_size=128", "refiner.steps=2", *overrides]
     command = [sys.executable, *predict(out / "in", out / "out", *settings, *DDP)]
@@ -182,7 +186,16 @@ def apart(loads: list[float]) -> float:
 
 
 def main(what: str, folder: str, *overrides: str) -> int:
-    """Run one of them; the exit status."""
+    """Run one of the tests.
+
+    Args:
+        what: Name of the test: ``same``, ``kills`` or ``balance``.
+        folder: ``out=<folder>``, a new folder.
+        *overrides: Further settings of the runs.
+
+    Returns:
+        Exit status.
+    """
     out = Path(folder.removeprefix("out=")).resolve()
     out.mkdir(parents=True)
     return int(not {"same": same, "kills": kills, "balance": balance}[what](out, *overrides))

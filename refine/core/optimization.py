@@ -1,0 +1,38 @@
+"""Helpers of one optimization: the tensors to optimize, and the closure that an optimizer such as L-BFGS calls."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def trainable_copy(tensor: Tensor) -> Tensor:
+    """A leaf to optimize, at least in float32; contiguous, as L-BFGS wants it and its gradient.
+
+    Args:
+        tensor: Feature map at the cut, of any shape.
+    """
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format).requires_grad_()
+
+
+def single_evaluation(loss: Tensor) -> Callable[[], float]:
+    """A closure for ``optimizer.step`` that returns a loss whose gradient has been computed already.
+
+    Args:
+        loss: Scalar loss of this update.
+
+    Raises:
+        ValueError: From the closure, if the optimizer calls it a second time: an update is one evaluation.
+    """
+    pending = [loss.item()]
+
+    def closure() -> float:
+        if not pending:
+            raise ValueError(
+                "refiner.optimizer evaluates the loss several times per update, but an update is one evaluation; for "
+                "torch.optim.LBFGS set +refiner.optimizer.max_iter=1 and no line search."
+            )
+        return pending.pop()
+
+    return closure

@@ -1,0 +1,48 @@
+"""Scores of each result, before its row is written."""
+
+import warnings
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from refine.core.types import Refinement, Sample
+from refine.inference.run_folder import RunFolder
+from refine.io.picture import fill, to_tensor
+from refine.metrics.evaluator import Evaluation, Evaluator
+
+
+class Scoring(Callback):
+    """Holds each result against the truth and the controls.
+
+    Args:
+        run_folder: Run folder in whose rows the scores stand.
+        evaluator: Evaluator that computes them.
+
+    Attributes:
+        latest: Evaluation of the image that was scored last, with the controls' images; for pictures.
+    """
+
+    def __init__(self, run_folder: RunFolder, evaluator: Evaluator) -> None:
+        self.run_folder = run_folder
+        self.evaluator = evaluator
+        self.latest = Evaluation({})
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Score a result; one that cannot be scored is a result still."""
+        self.latest = Evaluation({})
+        if not isinstance(outputs, Refinement):
+            return
+        try:
+            self.latest = self.evaluator(outputs, batch, lambda image: _as_written(image, batch))
+        except Exception as error:
+            warnings.warn(f"{batch.key}: cannot be scored ({type(error).__name__}: {error}).", stacklevel=2)
+        self.run_folder.note(batch.key, self.latest.row)
+
+
+def _as_written(image: Tensor, sample: Sample) -> Tensor:
+    """An image ``(1, 3, H, W)`` as its file would hold it: rounded, and with the input's own known pixels."""
+    return to_tensor(fill(sample.source.picture, image.cpu(), (sample.mask[0, 0] > 0).cpu().numpy()))

@@ -1,0 +1,71 @@
+"""What a run left in its folder, for whoever comes after it: studies and reports.
+
+The names of the files are those of :mod:`refine.inference.run_folder`.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from refine.inference.run_folder import IDENTITY, JOB, TABLE, read_rows
+from refine.io.files import RUN_FOLDER, write_atomic
+
+
+def read_finished_rows(output: Path) -> list[dict[str, Any]]:
+    """The rows of the last run that ended, with all that the table leaves out, such as ``losses``.
+
+    Args:
+        output: Folder of the results.
+
+    Returns:
+        A row per result, with numbers, texts and lists; empty if no run ended there.
+    """
+    file = output / RUN_FOLDER / TABLE
+    if not file.is_file():
+        return []
+    known = {tuple(row[name] for name in IDENTITY): row for rows in read_rows(file.parent).values() for row in rows}
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        return [known.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
+
+
+def read_config(output: Path) -> DictConfig:
+    """The configuration of the last run.
+
+    Args:
+        output: Folder of the results.
+
+    Raises:
+        OSError: If there is none.
+    """
+    config = OmegaConf.load(output / RUN_FOLDER / "config.yaml")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def read_job(output: Path) -> dict[str, Any]:
+    """How the study's run ended that wrote this folder; empty if none did.
+
+    Args:
+        output: Folder of the results.
+    """
+    try:
+        content = json.loads((output / RUN_FOLDER / JOB).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_job(output: Path, content: Mapping[str, Any]) -> None:
+    """Note how a study's run ended, beside its results.
+
+    Args:
+        output: Folder of the results.
+        content: Plain values.
+    """
+    folder = output / RUN_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / JOB, json.dumps(content).encode(), folder)

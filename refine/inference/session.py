@@ -1,0 +1,94 @@
+"""All that one process of a run works with: refiner, run folder, loggers, callbacks, trainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
+
+from refine.config import plain
+from refine.core.refiner import Refiner
+from refine.data.dataset import MaskOptions, PairDataset
+from refine.data.pairs import ImageMaskPair
+from refine.factory import make_refiner, mask_options
+from refine.inference.callbacks.cost import CostMeter
+from refine.inference.callbacks.evaluation import Scoring
+from refine.inference.callbacks.panels import Panels
+from refine.inference.callbacks.progress import ProgressBar
+from refine.inference.callbacks.writer import ResultWriter
+from refine.inference.discover import Request
+from refine.inference.distributed.strategy import make_trainer, set_threads, use_own_device
+from refine.inference.fingerprint import pixel_settings
+from refine.inference.logging.loggers import Loggers
+from refine.inference.logging.publish import LiveProgress
+from refine.inference.panels import choose
+from refine.inference.run_folder import RunFolder
+from refine.metrics.evaluator import Evaluator
+from refine.metrics.sets import PAIRWISE, learned_scores
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that one process of a run works with.
+
+    Attributes:
+        config: Composed configuration of ``refine predict``.
+        request: Images, masks and output folder.
+        refiner: Refiner on its device.
+        run_folder: Run folder in the output folder.
+        loggers: Experiment loggers, open on rank 0 alone.
+        panels: Callback that keeps pictures of selected images.
+        trainer: Lightning's trainer with all callbacks.
+    """
+
+    config: DictConfig
+    request: Request
+    refiner: Refiner
+    run_folder: RunFolder
+    loggers: Loggers
+    panels: Panels
+    trainer: L.Trainer
+
+    def dataset(self, pairs: Sequence[ImageMaskPair]) -> PairDataset:
+        """Pairs as this run reads them."""
+        options = MaskOptions(*mask_options(self.config))
+        return PairDataset(pairs, options, self.config.format, self.config.data.side)
+
+
+def prepare(config: DictConfig, request: Request) -> Session:
+    """Build the refiner, the run folder and the trainer with its callbacks.
+
+    Args:
+        config: Composed configuration of ``refine predict``.
+        request: Work of the run.
+    """
+    use_own_device()
+    refiner, loggers = make_refiner(config), Loggers()
+    run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone))
+    scoring = _scoring(config, refiner, run_folder)
+    panels = _panels(config, request, refiner, run_folder, scoring)
+    callbacks: list[Callback] = [CostMeter(run_folder)]
+    callbacks += [scoring] if scoring else []
+    callbacks += [ResultWriter(run_folder, config.format), panels, ProgressBar(), LiveProgress(loggers)]
+    trainer = make_trainer(config.trainer, refiner.backbone.device, callbacks)
+    run_folder.rank = trainer.global_rank
+    set_threads(config.threads, trainer)
+    return Session(config, request, refiner, run_folder, loggers, panels, trainer)
+
+
+def _scoring(config: DictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
+    if config.evaluate is False:
+        return None
+    learned = learned_scores([name for name in config.metrics if name in PAIRWISE])
+    return Scoring(run_folder, Evaluator(refiner, always=config.evaluate is True, further=learned))
+
+
+def _panels(
+    config: DictConfig, request: Request, refiner: Refiner, run_folder: RunFolder, scoring: Scoring | None
+) -> Panels:
+    """Pictures for the loggers: none where there are no loggers."""
+    settings = plain(config.panels)
+    keys, count = settings.pop("keys"), settings.pop("count")
+    selected = choose((pair.key for pair in request.pairs), keys, count) if config.logger else []
+    return Panels(run_folder, selected, Evaluator(refiner).plain, scoring, **settings)

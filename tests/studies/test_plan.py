@@ -1,0 +1,31 @@
+"""What is done is known, and what is not says why."""
+
+from finished import planted
+
+from refine.studies.plan import finish, problem, read_plan, with_fingerprints, write_plan
+from refine.studies.spec import StudyRun
+
+
+def test_what_makes_a_job_incomplete(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"1")
+    jobs = [StudyRun("", "a", tmp_path / "out" / "a", (f"input={tmp_path / 'photo.png'}", "output=somewhere"))]
+    (job,) = jobs = with_fingerprints(jobs)
+    write_plan(tmp_path / "out", jobs)
+    assert read_plan(tmp_path / "out") == {"a": job}
+    assert problem(job) == "not run, or not to its end"
+    planted(job.folder, {"x": {}})
+    finish(job, 1, "some images failed", "here")
+    assert problem(job) == "some images failed"
+    finish(job, 0, "", "here")
+    assert problem(job) == "results were removed"
+    (job.folder / "x.png").touch()
+    assert problem(job) == ""
+    (tmp_path / "photo.png").write_bytes(b"12")
+    (changed,) = with_fingerprints(jobs)
+    assert problem(changed) == "run with other settings or inputs"
+
+
+def test_a_plan_of_before_names_its_control_as_now(tmp_path):
+    write_plan(tmp_path, [StudyRun("", "off", tmp_path / "off", ())])
+    (run,) = read_plan(tmp_path).values()
+    assert (run.arm, run.folder) == ("plain", tmp_path / "off")
