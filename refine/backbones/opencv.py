@@ -1,6 +1,6 @@
 """Inpainting without a network, from OpenCV: controls that a refined network has to beat.
 
-There is no feature map to optimize: ``layers`` is empty, so these run with ``preset=off`` and not otherwise.
+There is no feature map to optimize: ``layers`` is empty, so these run with ``preset=plain`` and not otherwise.
 """
 
 from typing import Literal

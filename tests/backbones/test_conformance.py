@@ -39,7 +39,7 @@ def test_every_shipped_backbone_holds_to_the_contract(name, entry):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_shipped_backbone_says_what_it_is(name):
-    section = compose("predict", [f"backbone={name}", "preset=off"]).backbone
+    section = compose("predict", [f"backbone={name}", "preset=plain"]).backbone
     assert section.name == name
     assert {"paper", "license"} <= set(section.card)
     assert "tiny" in section

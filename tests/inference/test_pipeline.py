@@ -298,9 +298,9 @@ def test_overwrite_replaces_what_another_configuration_made(tmp_path, predict):
     pair(tmp_path / "in", "a")
     assert predict().status == 0
     first = (tmp_path / "out" / "a.png").read_bytes()
-    assert predict("preset=off", "refiner.steps=0", "overwrite=true").status == 0
+    assert predict("preset=plain", "refiner.steps=0", "overwrite=true").status == 0
     assert (tmp_path / "out" / "a.png").read_bytes() != first
-    assert "0 done, 1 already there" in predict("preset=off", "refiner.steps=0").err
+    assert "0 done, 1 already there" in predict("preset=plain", "refiner.steps=0").err
     assert predict().status == 2
 
 
@@ -380,7 +380,7 @@ def test_a_kill_between_the_row_and_its_file_forgets_nothing(tmp_path, predict, 
     assert predict().status == 0
     before = stamps(tmp_path / "out")
     no_room_for("a.png", monkeypatch)
-    assert predict("preset=off", "refiner.steps=0", "overwrite=true").status == 1
+    assert predict("preset=plain", "refiner.steps=0", "overwrite=true").status == 1
     monkeypatch.undo()
     assert table(tmp_path / "out" / ".refine" / "rows.csv") == []  # its row tells of a file that is not there
     assert "1 already there" in predict().err and stamps(tmp_path / "out") == before

@@ -256,7 +256,7 @@ def test_without_truth_curves_seconds_and_pictures_are_there(tmp_path, predict):
     assert np.array_equal(plain[~inside], refined[~inside]) and not np.array_equal(plain[inside], refined[inside])
 
 
-@pytest.mark.parametrize("override", ["evaluate=false", "preset=off", "preset=upscaled", "refiner.steps=0"])
+@pytest.mark.parametrize("override", ["evaluate=false", "preset=plain", "preset=upscaled", "refiner.steps=0"])
 def test_runs_with_less_to_tell(tmp_path, photos, predict, override):
     said = predict("logger=[csv,tensorboard,wandb]", override)
     assert said.status == 0 and "failed" not in said.err, said.err
