@@ -25,7 +25,6 @@ def blur(tmp_path, monkeypatch):
     (tmp_path / "blur.py").write_text(block("python", "class Blur"))
     (tmp_path / "blur.yaml").write_text(block("yaml", "blur.Blur"))
     (tmp_path / "test_blur.py").write_text(block("python", "def test_what_is_special"))
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("blur", None)
