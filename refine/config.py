@@ -80,7 +80,7 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
     """Call a ``_target_``; what is wrong with a value is said without Hydra's frames around it.
 
     Args:
-        node: With ``_target_``.
+        node: Section of a configuration with ``_target_`` and its arguments.
         **arguments: Further arguments, objects allowed.
 
     Raises:

@@ -17,7 +17,7 @@ def make_refiner(config: DictConfig) -> Refiner:
     """The refiner of a composed configuration, on its device.
 
     Args:
-        config: As :func:`refine.config.compose` gives it.
+        config: Composed configuration of ``refine predict``.
     """
     with torch.inference_mode(False):  # weights made in that mode could never take part in differentiation
         parts = {
@@ -32,8 +32,8 @@ def make_backbone(section: DictConfig, tiny: bool = False) -> FrontRear:
     """The backbone of a composed configuration, on the CPU.
 
     Args:
-        section: ``backbone`` of the configuration.
-        tiny: Instead the tiny network of its kind, with random weights, that serves tests.
+        section: Section ``backbone`` of a composed configuration.
+        tiny: Build the tiny network of its kind instead, with random weights, for tests.
     """
     if tiny:
         section = cast(DictConfig, OmegaConf.merge(section, section.get("tiny", {})))
