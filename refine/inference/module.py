@@ -34,12 +34,6 @@ class InpaintingModule(L.LightningModule):
                 "refinement differentiates: use Trainer(inference_mode=False), or trainer.inference_mode=false."
             )
 
-    def transfer_batch_to_device(
-        self, batch: Sample | Failure, device: torch.device, dataloader_idx: int
-    ) -> Sample | Failure:
-        """Move a sample; Lightning itself does not move frozen dataclasses."""
-        return batch if isinstance(batch, Failure) else batch.to(device)
-
     def predict_step(self, batch: Sample | Failure, batch_idx: int) -> Refinement | Failure:
         """Refine a sample; an image that cannot be done becomes a failure and the run goes on."""
         if isinstance(batch, Failure):
