@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from refine.analysis.receptive_field import footprint
+from refine.analysis.receptive_field import effective_receptive_field
 from refine.autograd import selective as frozen
 from refine.backbones.replay.tree import named_tensors
 from refine.core.backbone import FrontRear
@@ -28,15 +28,15 @@ class Cut:
     """One place at which a backbone can be cut.
 
     Attributes:
-        cut: As one gives it to ``backbone.cut``.
-        shapes: Of the tensors of ``z``, ``(C, h, w)`` by name.
+        cut: Value of ``backbone.cut`` that opens the network here.
+        shapes: Shape ``(C, h, w)`` of each tensor of ``z``, by name.
         context_mib: Memory of what else crosses the cut.
         flops: Share of the network's FLOPs behind it; None if they cannot be counted. Convolutions and matrix
             products count, Fourier transforms do not.
         parameters: Share of the parameters used behind it.
         live_mib: Memory that the graph of one update holds, besides weights, z and context.
-        seconds: Of one update: forward and backward through the rear, without the objective.
-        footprint: Px; None where ``z`` is no map of the image or the network cannot be differentiated forward.
+        seconds: Time of one update, s: forward and backward through the rear, without the objective.
+        receptive_field: Px; None where ``z`` is no map of the image or the network cannot be differentiated forward.
     """
 
     cut: str
@@ -46,7 +46,7 @@ class Cut:
     parameters: float | None
     live_mib: float
     seconds: float
-    footprint: int | None
+    receptive_field: int | None
 
 
 def survey(backbone: FrontRear, size: int, repeats: int = 3) -> Iterator[Cut]:
@@ -93,7 +93,7 @@ def _measured(name: str, backbone: FrontRear, level: Level, whole: _Work, repeat
         parameters=behind.parameters / whole.parameters if whole.parameters else None,
         live_mib=live / MIB,
         seconds=seconds,
-        footprint=footprint(backbone, features),
+        receptive_field=effective_receptive_field(backbone, features),
     )
 
 
@@ -147,7 +147,7 @@ def graph_bytes(prediction: Tensor, given: list[Tensor]) -> int:
     """Bytes of the storages that a prediction and its graph hold.
 
     Args:
-        prediction: With its graph.
+        prediction: Prediction that still has its graph.
         given: Tensors not to be counted, such as the weights.
     """
     ours = {tensor.untyped_storage().data_ptr() for tensor in given}

@@ -1,10 +1,9 @@
 """How much of the prediction one position of ``z`` governs.
 
-The paper chose its place to cut "based on the observation that featuremaps farther from the prediction layer have a
-larger receptive field and are able to influence more of the output" (section 3). The *footprint* puts a number to that:
-with the derivative of the prediction with respect to ``z`` at one central position, the side in px of the smallest
-square centered there that holds 90 % of its magnitude, summed over channels. (Along random directions of ``z``'s
-channels there, by forward differentiation.)
+The paper cuts far from the prediction because a position there reaches more of it (section 3). The *effective receptive
+field* puts a number to that: with the derivative of the prediction with respect to ``z`` at one central position, the
+side in px of the smallest square centered there that holds 90 % of its magnitude, summed over channels. (Along random
+directions of ``z``'s channels there, by forward differentiation.)
 """
 
 import math
@@ -20,12 +19,12 @@ SHARE = 0.9  # of the derivative's magnitude
 DRAWS = 2  # random directions of z
 
 
-def footprint(backbone: FrontRear, features: Features) -> int | None:
+def effective_receptive_field(backbone: FrontRear, features: Features) -> int | None:
     """How far one central position of ``z`` reaches in the prediction.
 
     Args:
-        backbone: Whose rear is asked.
-        features: Of its front.
+        backbone: Backbone whose rear is differentiated.
+        features: Features that its front gave.
 
     Returns:
         Px; None where ``z`` is no map, an operation has no forward derivative, or nothing is reached.

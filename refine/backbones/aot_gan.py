@@ -112,9 +112,9 @@ class AOTGAN(SequentialBackbone):
         native_size: Short side in px at which the pyramid starts; trained at 512.
         rates: Dilations within a block, which the weights do not tell; None for 1, 2, 4 ... as upstream.
         sizes: Used with ``weights=random`` alone.
-        seed: Likewise.
-        name: Of the backbone, for messages.
-        channels_last: See :class:`SequentialBackbone`: less time, the same prediction up to rounding.
+        seed: Seed of random weights.
+        name: Name of the backbone in messages.
+        channels_last: Feature maps in channels-last format on a CPU: less time, the same prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file is no AOT-GAN generator.
@@ -191,7 +191,7 @@ def read_sizes(state: dict[str, Tensor], rates: Sequence[int] | None = None) -> 
     """Read the architecture off the weights.
 
     Args:
-        state: Of a generator.
+        state: State dict of a generator.
         rates: Dilations, which are not in it; None for 1, 2, 4 ...
 
     Raises:

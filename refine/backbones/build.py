@@ -19,8 +19,8 @@ def random_weights(build: Callable[[], Network], seed: int, name: str) -> Networ
 
     Args:
         build: Makes the network.
-        seed: Of its weights; the global random state is left as it was.
-        name: Of the backbone.
+        seed: Seed of the weights; the global random state is left as it was.
+        name: Name of the backbone in messages.
     """
     warnings.warn(
         f"backbone '{name}' has RANDOM weights (backbone.weights=random): fine for measuring time and memory, "
@@ -47,10 +47,10 @@ def sized_network(
         weights: A file, ``random``, or None.
         read: Makes sizes and network of a file.
         build: Makes a network of sizes, for random weights.
-        sizes: Of a network with random weights.
-        seed: Of random weights.
-        name: Of the backbone.
-        files: That it takes, for the message to a user who gave none.
+        sizes: Architecture of a network with random weights.
+        seed: Seed of random weights.
+        name: Name of the backbone in messages.
+        files: Kinds of files it reads, for the message to a user who gave none.
 
     Raises:
         UnusableWeights: If there are no weights; and as ``read``.

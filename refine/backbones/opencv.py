@@ -21,9 +21,9 @@ class Cv2(FrontRear):
 
     Args:
         method: ``telea`` for fast marching (Telea 2004), ``ns`` for Navier-Stokes (Bertalmio et al. 2001).
-        radius: Of the neighborhood that is considered, px.
-        native_size: For the control ``preset=upscaled``: short side in px of the coarsest level.
-        name: Of the backbone, for messages.
+        radius: Radius of the neighborhood that is considered, px.
+        native_size: Short side in px of the coarsest level, for the control ``preset=upscaled``.
+        name: Name of the backbone in messages.
 
     Raises:
         ValueError: If there is no such method.

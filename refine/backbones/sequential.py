@@ -24,8 +24,8 @@ class SequentialBackbone(FrontRear):
     Attributes:
         cuts: The network is opened before these blocks, in rising order.
         first_block: Index of block 0 in :attr:`sequence`.
-        sizes: With ``blocks``, their number.
-        channels_last: On a CPU, have feature maps in channels-last format: oneDNN's convolutions want it, and would
+        sizes: Architecture of the network, with ``blocks``, their number.
+        channels_last: Feature maps in channels-last format on a CPU: oneDNN's convolutions want it, and would
             change each input and output. Other devices were not measured and keep theirs.
     """
 
@@ -123,7 +123,7 @@ def checked_cuts(cut: int | Sequence[int], blocks: int) -> tuple[int, ...]:
 
     Args:
         cut: One or several.
-        blocks: Of the trunk.
+        blocks: Number of blocks of the trunk.
 
     Raises:
         ValueError: If there are none, or one is not between 0 and ``blocks``, or one is there twice.

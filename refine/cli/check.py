@@ -42,8 +42,8 @@ def table(name: str, findings: Sequence[Finding]) -> Table:
     """The findings to read.
 
     Args:
-        name: Of the backbone.
-        findings: Of :func:`refine.backbones.conformance.contract.check`.
+        name: Name of the backbone.
+        findings: Findings from :func:`refine.backbones.conformance.contract.check`.
     """
     made = Table(title=f"backbone {escape(name)}", title_justify="left")
     for column in ("check", "", "what is wrong"):

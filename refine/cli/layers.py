@@ -4,10 +4,10 @@
     refine layers backbone=aot_gan tiny=true size=64
     refine layers backbone=my_network.yaml json=true plot=layers.png
 
-Behind a place lie shares of FLOPs and parameters; an update takes live memory and seconds at that size. The footprint
-is the side in px of the smallest square around one central position of z that holds 90 % of |d prediction / d z|. The
-paper (section 3) cuts far from the prediction for its reach: "featuremaps farther from the prediction layer have a
-larger receptive field and are able to influence more of the output". It says little of random weights.
+Behind a cut lie shares of FLOPs and parameters; an update takes live memory and seconds at that size. The effective
+receptive field is the side in px of the smallest square around one central position of z that holds 90 % of
+|d prediction / d z|. The paper (section 3) cuts far from the prediction for its reach. The number says little of random
+weights.
 """
 
 import dataclasses
@@ -87,17 +87,17 @@ def table(title: str, cuts: Sequence[Cut]) -> Table:
 
     Args:
         title: Over the table.
-        cuts: Of :func:`refine.analysis.cuts.survey`.
+        cuts: Cuts from :func:`refine.analysis.cuts.survey`.
     """
     made = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, caption=CAPTION, caption_justify="left")
     made.add_column("cut", overflow="fold")
     made.add_column("z", overflow="fold")
-    for column in ("context MiB", "FLOPs", "parameters", "live MiB", "s/update", "footprint px"):
+    for column in ("context MiB", "FLOPs", "parameters", "live MiB", "s/update", "receptive field px"):
         made.add_column(column, justify="right")
     for cut in cuts:
         context = f"{cut.context_mib:.3g}"
         numbers = (context, _percent(cut.flops), _percent(cut.parameters), f"{cut.live_mib:.3g}", f"{cut.seconds:.3g}")
-        made.add_row(escape(cut.cut), escape(_crossing(cut)), *numbers, str(cut.footprint or "-"))
+        made.add_row(escape(cut.cut), escape(_crossing(cut)), *numbers, str(cut.receptive_field or "-"))
     return made
 
 
@@ -115,9 +115,9 @@ def plot(name: str, size: int, cuts: Sequence[Cut], format: str) -> bytes:
     """The places side by side, as an image file.
 
     Args:
-        name: Of the backbone.
-        size: At which was measured.
-        cuts: Of :func:`refine.analysis.cuts.survey`.
+        name: Name of the backbone.
+        size: Side of the image that was measured, px.
+        cuts: Cuts from :func:`refine.analysis.cuts.survey`.
         format: ``png``, ``pdf`` or ``svg``.
     """
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def plot(name: str, size: int, cuts: Sequence[Cut], format: str) -> bytes:
     figure = Figure(figsize=(max(8, 0.3 * len(cuts)), 8), layout="constrained")
     figure.suptitle(f"{name} at {size} px, by backbone.cut")
     panels: dict[str, dict[str, Any]] = {
-        "footprint, px": {"footprint": [cut.footprint for cut in cuts]},
+        "effective receptive field, px": {"receptive_field": [cut.receptive_field for cut in cuts]},
         "share behind": {"FLOPs": [cut.flops for cut in cuts], "parameters": [cut.parameters for cut in cuts]},
         "live memory, MiB": {"live": [cut.live_mib for cut in cuts]},
         "seconds per update": {"seconds": [cut.seconds for cut in cuts]},

@@ -154,7 +154,7 @@ class FrontRear(nn.Module, ABC):
         """The network run uncut, for the contract to compare with; a subclass that can do so overrides this.
 
         Args:
-            level: As for :meth:`front`.
+            level: Image ``(B, 3, h, w)`` and mask ``(B, 1, h, w)``, padded.
 
         Returns:
             As :meth:`rear`.

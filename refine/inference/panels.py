@@ -44,7 +44,7 @@ class Panel:
     """The pictures of one image.
 
     Attributes:
-        key: Of the image.
+        key: Name of the image within the run.
         parts: Name and PNG file, in the order of :data:`PARTS`; those that there are.
         frames: The evolution, coarse to fine.
     """
@@ -58,7 +58,7 @@ def choose(keys: Iterable[str], wanted: Sequence[str] | None, count: int) -> lis
     """The keys of the images to show.
 
     Args:
-        keys: Of all images of a run.
+        keys: Names of all images of a run.
         wanted: Some of them; None for the first.
         count: How many, if none are wanted.
 
@@ -81,8 +81,8 @@ def find(folder: Path, key: str) -> Panel:
     """The pictures of an image that are there.
 
     Args:
-        folder: Of this image.
-        key: Of the image.
+        folder: Folder with the pictures of this image.
+        key: Name of the image within the run.
     """
     parts = [(name, path) for name in PARTS if (path := folder / f"{name}.png").is_file()]
     found = [(match, path) for path in folder.glob("level*.png") if (match := _FRAME.fullmatch(path.name))]

@@ -18,8 +18,8 @@ from refine.inference.conclude import Outcome, conclude
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import discover, select_unfinished
 from refine.inference.distributed.coordinator import Coordinator
-from refine.inference.distributed.partition import account, in_listing, share_out, tell
-from refine.inference.distributed.strategy import together
+from refine.inference.distributed.partition import merge_reports, partition_pairs, report_to_rank_zero, select_pairs
+from refine.inference.distributed.strategy import coordinated
 from refine.inference.logging.console import log, logged, quiet
 from refine.inference.logging.loggers import opened
 from refine.inference.logging.publish import publish
@@ -49,14 +49,14 @@ def run(config: DictConfig, command: Sequence[str]) -> int:
     with warnings.catch_warnings(record=True) as early, quiet():  # before there is a log
         session = prepare(config, request)
     with contextlib.ExitStack() as stack:
-        coordinator = stack.enter_context(together(session.trainer, ["predict", *command], config.patience))
+        coordinator = stack.enter_context(coordinated(session.trainer, ["predict", *command], config.patience))
         unfinished, own = partition(session, coordinator)
         stack.enter_context(recorded(session, early))
         outcome, reports = predict(session, unfinished, own, coordinator)
         if coordinator.rank:
-            tell(coordinator, session.run_folder, outcome.stopped)
+            report_to_rank_zero(coordinator, session.run_folder, outcome.stopped)
             return outcome.stopped
-        account(reports, session.run_folder, coordinator.dealt, config.format, bool(outcome.stopped))
+        merge_reports(reports, session.run_folder, coordinator.assignments, config.format, bool(outcome.stopped))
         return finish(session, outcome)
 
 
@@ -95,8 +95,8 @@ def partition(session: Session, coordinator: Coordinator) -> tuple[list[ImageMas
     if not coordinator.rank:
         unfinished = select_unfinished(session.request, run_folder, config.overwrite)
         _open(run_folder)
-        coordinator.deal(share_out(unfinished, session.refiner, coordinator.size, config.data.side))
-    own = in_listing(coordinator.share(), pairs)
+        coordinator.assign(partition_pairs(unfinished, session.refiner, coordinator.size, config.data.side))
+    own = select_pairs(coordinator.assigned(), pairs)
     if coordinator.rank:
         _open(run_folder)
     return unfinished, own
@@ -152,13 +152,13 @@ def predict(
             if own:
                 data = PairDataModule(session.dataset(own))
                 session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
-            reports = coordinator.collect()
+            reports = coordinator.gather_reports()
     except KeyboardInterrupt:
         stopped = 130
     except SystemExit as stop:  # Lightning's own way out of Ctrl-C has status 1
         stopped = 143 if stop.code == 143 else 130
     if stopped:
-        reports = coordinator.dismiss()
+        reports = coordinator.stop_others()
     return Outcome(unfinished, time.perf_counter() - start, stopped), reports
 
 

@@ -15,7 +15,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All a run has to say, as plain values.
 
     Args:
-        rows: Of its results.
+        rows: Rows of the run's results.
 
     Returns:
         ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with

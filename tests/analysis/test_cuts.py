@@ -57,15 +57,15 @@ def test_shapes_shares_and_footprint_by_hand():
         assert cuts[name].flops == pytest.approx(sum(list(parts.values())[i + 1 :]) / sum(parts.values()))
         assert cuts[name].parameters == pytest.approx(sum(list(weights.values())[i + 1 :]) / sum(weights.values()))
     # a 4x4 block smeared by 5x5 is a trapezoid over 8 px: (1 2 3 4 4 3 2 1)/20, the middle 6 of which hold 0.9 squared
-    assert cuts["down"].footprint == 8
-    assert cuts["up"].footprint == 5
-    assert cuts["box"].footprint == 1
+    assert cuts["down"].receptive_field == 8
+    assert cuts["up"].receptive_field == 5
+    assert cuts["box"].receptive_field == 1
     assert all(cut.seconds > 0 and cut.live_mib >= 0 for cut in cuts.values())
 
 
-def test_footprints_shrink_towards_the_prediction():
+def test_receptive_fields_shrink_towards_the_prediction():
     network = LaMa("random", sizes=LaMaConfig("ffc", 8, 2, 3, 24))
-    reach = [cut.footprint for cut in survey(network, 64, repeats=1)]
+    reach = [cut.receptive_field for cut in survey(network, 64, repeats=1)]
     assert len(reach) == 4
     assert reach[0] > reach[-1]
 
@@ -157,11 +157,11 @@ class Squashed(nn.Module):
         return self.leave(x + self.code(x.mean((2, 3)))[..., None, None])
 
 
-def test_what_is_no_map_has_no_footprint():
+def test_what_is_no_map_has_no_receptive_field():
     cuts = {cut.cut: cut for cut in survey(Replay(Squashed(), "maps"), 16, repeats=1)}
     assert cuts["code"].shapes == {"code": (4,)}
-    assert cuts["code"].footprint is None
-    assert cuts["maps"].footprint is not None
+    assert cuts["code"].receptive_field is None
+    assert cuts["maps"].receptive_field is not None
 
 
 def test_the_command_for_machines(tiny_weights):
@@ -178,7 +178,7 @@ def test_the_command_for_machines(tiny_weights):
 def test_the_command_for_readers(name):
     outcome = refine("layers", f"backbone={name}", "tiny=true", "size=32", "repeats=1")
     assert outcome.status == 0
-    for text in (f"backbone {name} at 32 px on cpu", "features ", " %", "footprint", "s/update"):
+    for text in (f"backbone {name} at 32 px on cpu", "features ", " %", "receptive", "s/update"):
         assert text in outcome.out
 
 

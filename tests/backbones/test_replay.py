@@ -346,7 +346,7 @@ def test_arguments_enter_as_they_are_said_to():
     assert torch.equal(picture, one.image * 2 - 1)
     torch.testing.assert_close(prediction, backbone.network.layer(picture))
     backbone = Replay(nn.Sequential(nn.Conv2d(5, 3, 1)), "0", inputs=["hole", "ones", "image"], fill=7, minimum_side=4)
-    (x,), _ = backbone.interface.arguments(one)
+    (x,), _ = backbone.io_spec.arguments(one)
     filled = one.image * (1 - one.mask) + 7 * one.mask
     assert torch.equal(x, torch.cat([one.mask, torch.ones_like(one.mask), filled], 1))
 

@@ -23,9 +23,9 @@ def example(backbone: FrontRear, units: tuple[int, int] = (0, 1), seed: int = 0,
     """A level of soft colors with a hole in its middle, at nearly the smallest size the backbone takes.
 
     Args:
-        backbone: That is to take it.
+        backbone: Backbone whose sizes the level fits.
         units: How many times ``multiple_of`` to add to height and width.
-        seed: Of the colors.
+        seed: Seed of the colors.
         batch: Number of images.
     """
     side = padded_side(SMALLEST, backbone.multiple_of, backbone.minimum_side)

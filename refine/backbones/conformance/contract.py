@@ -16,7 +16,7 @@ class Check:
 
     Attributes:
         words: What it says.
-        function: Of a backbone, gives what is wrong; see :mod:`refine.backbones.conformance.checks`.
+        function: Check from :mod:`refine.backbones.conformance.checks`; returns what is wrong, or an empty text.
         needs_layers: Whether it says anything of a backbone without ``layers``.
     """
 
@@ -66,7 +66,7 @@ def check(backbone: FrontRear) -> list[Finding]:
     """Run all checks.
 
     Args:
-        backbone: To check; its precision and weights and all random generators are left as they were.
+        backbone: Backbone to check; its precision and weights and all random generators are left as they were.
     """
     return [run_check(backbone, one) for one in CHECKS]
 
@@ -75,8 +75,8 @@ def run_check(backbone: FrontRear, one: Check) -> Finding:
     """Run one check; whatever the backbone raises is a finding.
 
     Args:
-        backbone: To check.
-        one: Of :data:`CHECKS`.
+        backbone: Backbone to check.
+        one: Entry of :data:`CHECKS`.
     """
     if one.needs_layers and not backbone.layers:
         return Finding(one.words, skipped="it has no layers to optimize")

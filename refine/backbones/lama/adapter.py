@@ -33,11 +33,11 @@ class LaMa(SequentialBackbone):
             though it was trained on 256 px crops.
         multiple_of: Sides of a level are padded to multiples of this; None for the network's total stride.
         sizes: Used with ``weights=random`` alone.
-        seed: Likewise.
-        name: Of the backbone, for messages.
+        seed: Seed of random weights.
+        name: Name of the backbone in messages.
         fold: Fold batch norm into the convolutions (:mod:`refine.backbones.lama.fold`): less time, the same prediction
             up to rounding. False for the state dict with the keys of the weights; a folded one cannot be given others.
-        channels_last: See :class:`SequentialBackbone`; likewise the same up to rounding.
+        channels_last: Feature maps in channels-last format on a CPU; also the same up to rounding.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.

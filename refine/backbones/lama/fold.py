@@ -20,7 +20,7 @@ def fold(model: nn.Module) -> None:
     """Fold every batch norm of a LaMa generator, in place.
 
     Args:
-        model: As :func:`refine.backbones.lama.generator.build` makes it, its weights loaded.
+        model: Generator from :func:`refine.backbones.lama.generator.build`, its weights loaded.
     """
     for module in list(model.modules()):
         if isinstance(module, FFCNormAct):

@@ -87,7 +87,7 @@ def build(sizes: LaMaConfig, activation: str = "sigmoid") -> nn.Sequential:
 
     Args:
         sizes: What to build.
-        activation: Of the output, one of :data:`ACTIVATIONS`.
+        activation: Last activation, one of :data:`ACTIVATIONS`.
 
     Returns:
         ``cat([image * (1 - mask), mask])`` ``(B, 4, h, w)`` -> prediction ``(B, 3, h, w)``.
@@ -107,7 +107,7 @@ def read_sizes(state: dict[str, Tensor]) -> LaMaConfig:
     """Read the architecture off the weights.
 
     Args:
-        state: Of a generator, keys ``model.<i>...``.
+        state: State dict of a generator, keys ``model.<i>...``.
 
     Raises:
         UnusableWeights: If the keys are not those of a LaMa generator.

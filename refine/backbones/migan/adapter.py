@@ -30,8 +30,8 @@ class MIGAN(FrontRear):
             images; a list opens it behind several.
         native_size: Short side in px at which the pyramid starts.
         sizes: Used with ``weights=random`` alone.
-        seed: Likewise.
-        name: Of the backbone, for messages.
+        seed: Seed of random weights.
+        name: Name of the backbone in messages.
 
     Raises:
         UnusableWeights: If the file is no MI-GAN generator.

@@ -24,7 +24,7 @@ class MIGANConfig:
     """All that tells one MI-GAN generator from another.
 
     Attributes:
-        channels: At resolutions 4, 8, 16 ... px.
+        channels: Channels at resolutions 4, 8, 16 ... px.
     """
 
     channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 128, 64)
@@ -81,8 +81,8 @@ class SeparableConv(nn.Module):
     """A depthwise and a pointwise convolution, possibly with a change of resolution and noise.
 
     Args:
-        inputs: Channels.
-        outputs: Channels.
+        inputs: Input channels.
+        outputs: Output channels.
         down: Halve the resolution.
         up: Double it; at training, to this many px a side.
         noise: Side of the noise that is added, px; 0 for none.
@@ -170,7 +170,7 @@ def read_sizes(state: dict[str, Tensor]) -> MIGANConfig:
     """Read the architecture off the weights.
 
     Args:
-        state: Of a generator.
+        state: State dict of a generator.
 
     Raises:
         UnusableWeights: If it is no MI-GAN generator.

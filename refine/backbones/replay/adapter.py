@@ -23,15 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refine.backbones.build import random_weights
 from refine.backbones.replay.cut_points import fired
 from refine.backbones.replay.io_spec import IOSpec
+from refine.backbones.replay.network import user_network
 from refine.backbones.replay.record import NeverReached, Recorder, Replayer
 from refine.backbones.replay.trace import CutPoint, Trace, random_state, seed_random, set_random_state
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import padded_side
 from refine.core.types import Features, Level
-from refine.weights.checkpoint import hash_state, load_strictly, read_checkpoint, submodule
+from refine.weights.checkpoint import hash_state
 
 LARGE = 32  # px; at the smallest size a norm may see one pixel, and all of a layer may happen to be 0
 LARGEST = 512  # px, up to which a size that the network takes is looked for
@@ -49,20 +49,20 @@ class Replay(FrontRear):
             callable).
         cut: Layer whose output becomes ``z``: a submodule's dotted name, ``name#2`` for its second call. A list opens
             the network at several.
-        weights: Any file :mod:`refine.weights.checkpoint` reads; None if the network brings its own, ``random`` to try.
+        weights: File of its weights; None if the network brings its own, ``random`` to try.
         inputs: What the network takes, in order: ``image`` (its hole filled), ``hole`` (mask, 1 = hole), ``known``
             (mask, 1 = known), ``ones``. A mapping gives them as keyword arguments. None: image and hole.
         concatenate: Whether they go in as one tensor, by channels, or as separate arguments.
         image_range: Range of the image the network takes.
-        mask_range: Likewise of the masks.
+        mask_range: Values of 0 and 1 in the network's masks.
         fill: Value of the hole in the image the network takes, in its own range; None leaves the image as it is.
         output: Index or key of the prediction in what the network returns, or a list of such, from outer to inner.
         output_range: Range of the prediction.
         native_size: Short side in px at which the pyramid starts.
         multiple_of: Sides must be multiples of this.
-        minimum_side: And at least this, px.
-        seed: Of a network that draws random numbers: the same in every run.
-        name: Of the backbone, for messages.
+        minimum_side: Shortest side that the network takes, px.
+        seed: Seed of a network that draws random numbers: the same in every run.
+        name: Name of the backbone in messages.
 
     Raises:
         ValueError: If the network fails on what it is given, there is no such layer, it is not called, no gradient
@@ -70,7 +70,7 @@ class Replay(FrontRear):
         UnusableWeights: If the file does not fit.
     """
 
-    output_settings = ("places", "interface", "network", "seed")
+    output_settings = ("cut_points", "io_spec", "network", "seed")
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class Replay(FrontRear):
     ) -> None:
         super().__init__()
         self.name, self.seed = name, seed
-        self.network = _network(network, weights, seed, name)
+        self.network = user_network(network, weights, seed, name)
         self.weights_hash = hash_state({k: v for k, v in self.network.state_dict().items() if isinstance(v, Tensor)})
-        self.interface = IOSpec(inputs, concatenate, image_range, mask_range, fill, output, output_range)
+        self.io_spec = IOSpec(inputs, concatenate, image_range, mask_range, fill, output, output_range)
         self.native_size, self.multiple_of, self.minimum_side = native_size, multiple_of, minimum_side
         self.freeze()
-        self.places = self._checked_places([cut] if isinstance(cut, str | int) else cut or [])
+        self.cut_points = self._checked_cut_points([cut] if isinstance(cut, str | int) else cut or [])
         self.layers = ()
         self._check_whole()
         self._try()
@@ -105,39 +105,39 @@ class Replay(FrontRear):
     def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
         """See :class:`FrontRear`. Calls at which the trial fails are left out."""
         probe = self._probe(0, LARGE)
-        for place in fired(self.network, lambda: self.whole(probe)):
+        for cut_point in fired(self.network, lambda: self.whole(probe)):
             opened = copy.copy(self)
-            opened.places, opened.layers = (place,), ()
+            opened.cut_points, opened.layers = (cut_point,), ()
             try:
                 opened._try()
             except ValueError:
                 continue
-            yield str(place), opened
+            yield str(cut_point), opened
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""
-        memo = self._record(level)
-        return Features(memo.take(self.layers), memo)
+        trace = self._record(level)
+        return Features(trace.take(self.layers), trace)
 
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
         with _no_inference(), _plain_attention():
-            return self.interface.prediction(Replayer(self.network, features.context, features.z, self.device).replay())
+            return self.io_spec.prediction(Replayer(self.network, features.context, features.z, self.device).replay())
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""
-        return self.interface.prediction(self._said(level))
+        return self.io_spec.prediction(self._said(level))
 
     def _said(self, level: Level) -> Any:
-        args, kwargs = self.interface.arguments(level)
+        args, kwargs = self.io_spec.arguments(level)
         with torch.no_grad(), _plain_attention(), self._seeded():
             return self.network(*args, **kwargs)
 
     def _record(self, level: Level) -> Trace:
         with _no_inference(), torch.no_grad(), _plain_attention(), self._seeded():
-            args, kwargs = self.interface.arguments(level)
+            args, kwargs = self.io_spec.arguments(level)
             try:
-                return Recorder(self.network, self.places, self.device).record(*args, **kwargs)
+                return Recorder(self.network, self.cut_points, self.device).record(*args, **kwargs)
             except NeverReached as error:
                 raise ValueError(
                     f"backbone '{self.name}' never comes to its cut: {error} in one run at "
@@ -154,22 +154,22 @@ class Replay(FrontRear):
         finally:
             set_random_state(self.device, before)
 
-    def _checked_places(self, cuts: Sequence[str]) -> tuple[CutPoint, ...]:
-        """The places meant, each layer by the first name it has."""
+    def _checked_cut_points(self, cuts: Sequence[str]) -> tuple[CutPoint, ...]:
+        """The cut points meant, each layer by the first name it has."""
         names = {id(module): name for name, module in reversed(list(self.network.named_modules())) if name}
         known = [name for name, _ in self.network.named_modules(remove_duplicate=False) if name]
-        places = []
-        for place in (CutPoint.parse(str(cut)) for cut in cuts):
-            if place.layer not in known:
-                near = difflib.get_close_matches(place.layer, known, n=3, cutoff=0.3) or known[:3]
+        cut_points = []
+        for cut_point in (CutPoint.parse(str(cut)) for cut in cuts):
+            if cut_point.layer not in known:
+                near = difflib.get_close_matches(cut_point.layer, known, n=3, cutoff=0.3) or known[:3]
                 raise ValueError(
-                    f"backbone '{self.name}' has no layer '{place.layer}' to cut at; nearest: {', '.join(near)}. "
+                    f"backbone '{self.name}' has no layer '{cut_point.layer}' to cut at; nearest: {', '.join(near)}. "
                     "Set backbone.cut to one of its submodules."
                 )
-            places.append(CutPoint(names[id(self.network.get_submodule(place.layer))], place.call))
-        if not places or len(set(places)) < len(places):
+            cut_points.append(CutPoint(names[id(self.network.get_submodule(cut_point.layer))], cut_point.call))
+        if not cut_points or len(set(cut_points)) < len(cut_points):
             raise ValueError(f"backbone.cut={list(cuts)}: expected one layer or several different ones.")
-        return tuple(places)
+        return tuple(cut_points)
 
     # --- the trial on construction ---
 
@@ -200,7 +200,7 @@ class Replay(FrontRear):
             except Exception:
                 continue
             return f"It takes {probe.size[0]}x{probe.size[0]}: set backbone.minimum_side={probe.size[0]}."
-        given = self.interface.described(self._probe(0))
+        given = self.io_spec.described(self._probe(0))
         return f"It is called with {given}: set backbone.inputs and backbone.concatenate to what it takes."
 
     def _try(self) -> None:
@@ -223,7 +223,9 @@ class Replay(FrontRear):
         """Names of the tensors at each cut, the features there, and how far the halves are from the whole."""
         level, other = self._probe(0, LARGE), self._probe(1, LARGE)
         tensors = self._record(level).tensors
-        names = {place: [n for n, t in found.items() if t.is_floating_point()] for place, found in tensors.items()}
+        names = {
+            cut_point: [n for n, t in found.items() if t.is_floating_point()] for cut_point, found in tensors.items()
+        }
         self.layers = tuple(name for found in names.values() for name in found)
         features, whole = self.front(level), self.whole(level)
         self.front(other)
@@ -232,7 +234,7 @@ class Replay(FrontRear):
         return names, features, difference / max(1, whole.abs().max().item())
 
     def _cuts(self) -> str:
-        return ", ".join(map(str, self.places))
+        return ", ".join(map(str, self.cut_points))
 
     def _probe(self, seed: int, side: int = 1) -> Level:
         """Noise with a hole, of the smallest size that the network takes and that is no smaller than ``side``."""
@@ -251,48 +253,13 @@ class Replay(FrontRear):
         if prediction.requires_grad:
             gradients = torch.autograd.grad(prediction.square().sum(), list(z.values()), allow_unused=True)
         reached = {name for name, grad in zip(z, gradients, strict=True) if grad is not None and bool(grad.any())}
-        for place, found in names.items():
+        for cut_point, found in names.items():
             if reached.isdisjoint(found):
                 raise ValueError(
-                    f"no gradient reaches layer '{place}' of backbone '{self.name}': behind it the network detaches "
-                    "its features, runs under no_grad, or does not use them. Set backbone.cut to a layer further on."
+                    f"no gradient reaches layer '{cut_point}' of backbone '{self.name}': behind it the network "
+                    "detaches its features, runs under no_grad, or does not use them. Set backbone.cut to a later layer."
                 )
         return tuple(name for name in z if name in reached)
-
-
-def _network(network: Any, weights: str | PathLike[str] | None, seed: int, name: str) -> nn.Module:
-    if network is None:
-        raise ValueError(f"backbone '{name}' needs a network: set backbone.network to a _target_ that makes it.")
-
-    def build() -> nn.Module:
-        made = network() if callable(network) and not isinstance(network, nn.Module) else network
-        made = getattr(made, "_orig_mod", made)  # torch.compile's, in whose code no layer can be stood in for
-        if not isinstance(made, nn.Module):
-            raise ValueError(
-                f"backbone '{name}': network made a {type(made).__name__}; expected a torch.nn.Module. "
-                "Set backbone.network to {_target_: <package>.<its class or a function that builds it>}."
-            )
-        if isinstance(made, torch.jit.ScriptModule):
-            raise ValueError(
-                f"backbone '{name}': network is TorchScript, whose layers cannot be reached. Set backbone.network to "
-                "the class it was made of, and backbone.weights to its file; archives of TorchScript are read as well."
-            )
-        return made
-
-    def drawn() -> nn.Module:
-        made = build()
-        for module in made.modules():  # the network may have been made before its seed was set
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-        return made
-
-    if str(weights) == "random":
-        return random_weights(drawn, seed, name)
-    made = build()
-    if weights is not None:
-        checkpoint = read_checkpoint(weights)
-        load_strictly(made, submodule(checkpoint, next(iter(made.state_dict()))), checkpoint.source)
-    return made
 
 
 def _first_line(error: Exception) -> str:

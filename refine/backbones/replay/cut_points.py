@@ -9,7 +9,7 @@ from torch import nn
 from refine.backbones.replay.trace import CutPoint
 from refine.backbones.replay.tree import named_tensors
 
-MOST = 64  # places; submodules of submodules are looked at as long as there are no more
+MOST = 64  # cut points; submodules of submodules are looked at as long as there are no more
 
 
 def fired(network: nn.Module, run: Callable[[], Any]) -> list[CutPoint]:
@@ -18,11 +18,11 @@ def fired(network: nn.Module, run: Callable[[], Any]) -> list[CutPoint]:
     Of calls that return the very same tensors, as a container and its last child, the outermost stands for all.
 
     Args:
-        network: To listen to.
+        network: Network whose calls are noted.
         run: Runs it once.
     """
     calls = _listened(network, run)
-    depths = sorted({place.layer.count(".") for place, _ in calls})
+    depths = sorted({cut_point.layer.count(".") for cut_point, _ in calls})
     kept: list[CutPoint] = []
     for depth in depths:
         layers = _distinct([call for call in calls if call[0].layer.count(".") <= depth])
@@ -59,9 +59,9 @@ def _listened(network: nn.Module, run: Callable[[], Any]) -> list[tuple[CutPoint
 
 def _distinct(calls: list[tuple[CutPoint, Any]]) -> list[CutPoint]:
     outermost: dict[Any, CutPoint] = {}
-    for place, returned in calls:
+    for cut_point, returned in calls:
         other = outermost.get(returned)
-        if other is None or place.layer.count(".") < other.layer.count("."):
-            outermost[returned] = place
+        if other is None or cut_point.layer.count(".") < other.layer.count("."):
+            outermost[returned] = cut_point
     kept = set(outermost.values())
-    return [place for place, _ in calls if place in kept]
+    return [cut_point for cut_point, _ in calls if cut_point in kept]

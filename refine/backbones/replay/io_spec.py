@@ -40,7 +40,7 @@ class IOSpec:
         """What the network is called with, in tensors of its own: positional and keyword arguments.
 
         Args:
-            level: Of the size the network takes.
+            level: Level padded to a size that the network takes.
         """
         image = _to_range(level.image, self.image_range)
         if self.fill is not None:
@@ -60,7 +60,7 @@ class IOSpec:
         """The arguments in words, for messages.
 
         Args:
-            level: Of the size the network takes.
+            level: Level padded to a size that the network takes.
         """
         args, kwargs = self.arguments(level)
         sizes = [f"{name + '=' if name else ''}(B,{tensor.shape[1]},H,W)" for name, tensor in

@@ -39,11 +39,11 @@ class _Reached(BaseException):
 class _Run:
     """What recording and replaying have in common: they stand in for each submodule's ``forward``."""
 
-    def __init__(self, network: nn.Module, places: Collection[CutPoint]) -> None:
+    def __init__(self, network: nn.Module, cut_points: Collection[CutPoint]) -> None:
         self.network = network
-        self.places = {(place.layer, place.call): place for place in places}
-        self.layers = {place.layer for place in places}
-        parts = [place.layer.split(".") for place in places]
+        self.cut_points = {(cut_point.layer, cut_point.call): cut_point for cut_point in cut_points}
+        self.layers = {cut_point.layer for cut_point in cut_points}
+        parts = [cut_point.layer.split(".") for cut_point in cut_points]
         self.ancestors = {".".join(names[:depth]) for names in parts for depth in range(1, len(names))}
         self.counts: Counter[str] = Counter()
         self.opaque = False  # within a call whose own submodules are none of our business
@@ -58,7 +58,7 @@ class _Run:
     def _arriving(self, name: str) -> CutPoint | None:
         if name in self.layers:
             self.counts[name] += 1
-        return self.places.get((name, self.counts[name]))
+        return self.cut_points.get((name, self.counts[name]))
 
     def _run(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.opaque = name not in self.ancestors
@@ -69,55 +69,57 @@ class _Run:
 
 
 class Recorder(_Run):
-    """Runs a network up to the last of several places; ``memo`` is what comes of it.
+    """Runs a network up to the last of several cut points; ``trace`` is what comes of it.
 
     Args:
-        network: To run.
-        places: Where it is to be cut, in any order.
-        device: Of the network, for its random generators.
+        network: Network to run.
+        cut_points: Calls at which the network is cut, in any order.
+        device: Device of the network, for its random generators.
     """
 
-    def __init__(self, network: nn.Module, places: Collection[CutPoint], device: torch.device) -> None:
-        super().__init__(network, places)
+    def __init__(self, network: nn.Module, cut_points: Collection[CutPoint], device: torch.device) -> None:
+        super().__init__(network, cut_points)
         self.device = device
-        self.memo = Trace(random_state(device), ((), {}))
+        self.trace = Trace(random_state(device), ((), {}))
         self.open = [-1]
 
     def record(self, *args: Any, **kwargs: Any) -> Trace:
         """Run the network.
 
         Raises:
-            NeverReached: If it ends before all places were reached.
+            NeverReached: If it ends before all cut points were reached.
         """
-        self.memo.inputs = cloned((args, kwargs))
+        self.trace.inputs = cloned((args, kwargs))
         try:
             self(*args, **kwargs)
         except _Reached:
-            _forget_unneeded(self.memo.calls)
-            return self.memo
-        missing = [place for place in self.places.values() if place not in self.memo.tensors]
+            _forget_unneeded(self.trace.calls)
+            return self.trace
+        missing = [cut_point for cut_point in self.cut_points.values() if cut_point not in self.trace.tensors]
         raise NeverReached(
-            "; ".join(f"layer '{place.layer}' is called {self.counts[place.layer]} times" for place in missing)
+            "; ".join(
+                f"layer '{cut_point.layer}' is called {self.counts[cut_point.layer]} times" for cut_point in missing
+            )
         )
 
     def _call(self, name: str, forward: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        place = self._arriving(name)
-        if self.memo.tensors or self.opaque:
+        cut_point = self._arriving(name)
+        if self.trace.tensors or self.opaque:
             output = forward(*args, **kwargs)
         else:
-            output = self._recorded(name, place, forward, *args, **kwargs)
-        if place is not None:
-            at_cut = bool(calls := self.memo.calls) and calls[-1].kind == "cut" and not self.memo.tensors
+            output = self._recorded(name, cut_point, forward, *args, **kwargs)
+        if cut_point is not None:
+            at_cut = bool(calls := self.trace.calls) and calls[-1].kind == "cut" and not self.trace.tensors
             kept = calls[-1].output if at_cut else cloned(output)
-            self.memo.tensors[place] = named_tensors(kept, str(place))
-            if len(self.memo.tensors) == len(self.places):
+            self.trace.tensors[cut_point] = named_tensors(kept, str(cut_point))
+            if len(self.trace.tensors) == len(self.cut_points):
                 raise _Reached
         return output
 
     def _recorded(
-        self, name: str, place: CutPoint | None, forward: Callable[..., Any], *args: Any, **kwargs: Any
+        self, name: str, cut_point: CutPoint | None, forward: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        calls, index = self.memo.calls, len(self.memo.calls)
+        calls, index = self.trace.calls, len(self.trace.calls)
         parent = self.network if self.open[-1] < 0 else self.network.get_submodule(calls[self.open[-1]].name)
         call = Call(name, self.open[-1], type(parent).forward is nn.Sequential.forward)
         calls.append(call)
@@ -128,13 +130,13 @@ class Recorder(_Run):
             output = self._run(name, forward, *args, **kwargs)
         finally:
             self.open.pop()
-        if self.memo.tensors:  # the cut lies within
+        if self.trace.tensors:  # the cut lies within
             return output
         changed = versions != [tensor._version for tensor in inputs]
         call.aliased = changed or not _memory(inputs).isdisjoint(_memory(named_tensors(output).values()))
-        if place is None and call.aliased:
+        if cut_point is None and call.aliased:
             return output
-        call.kind = "kept" if place is None else "cut"
+        call.kind = "kept" if cut_point is None else "cut"
         call.output = cloned(output)
         after = random_state(self.device)
         call.random = after if any(map(_differ, random, after)) else None
@@ -147,42 +149,42 @@ class Replayer(_Run):
     """Runs a network from the first cut on.
 
     Args:
-        network: That was recorded.
-        memo: Of that run; not modified.
-        z: By name: the tensors at the first cut, offsets to those at the others. Names left out are as recorded.
-        device: Of the network, for its random generators.
+        network: Network that was recorded.
+        trace: Trace of that run; not modified.
+        z: Tensors by name: those at the first cut, offsets at the others. Names left out are as recorded.
+        device: Device of the network, for its random generators.
     """
 
-    def __init__(self, network: nn.Module, memo: Trace, z: Mapping[str, Tensor], device: torch.device) -> None:
-        super().__init__(network, memo.tensors)
-        self.memo, self.z, self.device = memo, z, device
-        self.first = next(iter(memo.tensors))
+    def __init__(self, network: nn.Module, trace: Trace, z: Mapping[str, Tensor], device: torch.device) -> None:
+        super().__init__(network, trace.tensors)
+        self.trace, self.z, self.device = trace, z, device
+        self.first = next(iter(trace.tensors))
         self.position = 0
 
     def replay(self) -> Any:
         """Run the network; the random generators draw what they drew in the run that was recorded."""
         before = random_state(self.device)
-        args, kwargs = cloned(self.memo.inputs)
+        args, kwargs = cloned(self.trace.inputs)
         try:
-            set_random_state(self.device, self.memo.random)
+            set_random_state(self.device, self.trace.random)
             return self(*args, **kwargs)
         finally:
             set_random_state(self.device, before)
 
     def _call(self, name: str, forward: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        place = self._arriving(name)
-        if not self.opaque and self.position < len(self.memo.calls):
+        cut_point = self._arriving(name)
+        if not self.opaque and self.position < len(self.trace.calls):
             output = self._answer(name, forward, *args, **kwargs)
         else:
             output = forward(*args, **kwargs)
-            if place == self.first:
-                return mapped(output, self._at_cut, str(place))
-        if place is None or place == self.first:
+            if cut_point == self.first:
+                return mapped(output, self._at_cut, str(cut_point))
+        if cut_point is None or cut_point == self.first:
             return output
-        return mapped(output, lambda name, tensor: tensor + self.z[name] if name in self.z else tensor, str(place))
+        return mapped(output, lambda name, tensor: tensor + self.z[name] if name in self.z else tensor, str(cut_point))
 
     def _answer(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        call = self.memo.calls[self.position]
+        call = self.trace.calls[self.position]
         if call.name != name:
             raise RuntimeError(
                 f"the network called '{name}' where it had called '{call.name}' before: its course depends on more "

@@ -46,7 +46,7 @@ class Call:
     """One submodule call before the cut.
 
     Attributes:
-        name: Of the submodule.
+        name: Name of the submodule.
         parent: Index of the enclosing call that runs again; -1 for the network itself.
         sequential: Whether that is an ``nn.Sequential``, which hands an output to the next child alone.
         kind: ``again`` if replay runs it, ``kept`` if its output is kept, ``cut`` at the layer that is cut.
@@ -71,7 +71,7 @@ class Trace:
     """What replay needs besides ``z``.
 
     Attributes:
-        calls: In the order in which replay meets them; the last is the cut.
+        calls: Calls in the order in which replay meets them; the last is the cut.
         random: State of the random generators at the start.
         inputs: Arguments of the network.
         tensors: The tensors at each cut in the order in which they are reached, by name.
@@ -97,7 +97,7 @@ class Trace:
                 lambda name, tensor: placeholder(tensor) if name in z else tensor,
                 str(next(iter(self.tensors))),
             )
-        self.tensors = {place: {} for place in self.tensors}
+        self.tensors = {cut_point: {} for cut_point in self.tensors}
         return z
 
 

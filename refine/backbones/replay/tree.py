@@ -15,7 +15,7 @@ def named_tensors(value: Any, name: str = "") -> Tensors:
 
     Args:
         value: What a layer took or returned.
-        name: Of the value.
+        name: Name of the value.
     """
     if isinstance(value, Tensor):
         return {name: value}
@@ -31,7 +31,7 @@ def mapped(value: Any, change: Callable[[str, Tensor], Tensor], name: str = "") 
     Args:
         value: What a layer returned; it is not modified, though parts other than tensors may be shared.
         change: From name and tensor to the new tensor.
-        name: Of the value.
+        name: Name of the value.
     """
     return _mapped(value, change, name, {})
 

@@ -1,9 +1,9 @@
 """What the processes of one run tell each other: who does what, signs of life, how each of them ended.
 
 They do so through torch's key-value store, and there is no collective operation anywhere: those wait for whoever is
-missing, half an hour by default, and hang for good where one process caught a signal and the others did not. Process 0
-holds the store (under torchrun its agent does), deals out the work, does its own share, and then waits for the others
-as long as they show signs of life. The others end themselves when process 0 is gone, since nobody would report.
+missing, half an hour by default, and hang for good where one process caught a signal and the others did not. Rank 0
+holds the store (under torchrun its agent does), assigns the work, does its own share, and then waits for the others
+as long as they show signs of life. The others end themselves when rank 0 is gone, since nobody would report.
 """
 
 import json
@@ -30,7 +30,7 @@ PIECE = 2**20  # bytes; the store refuses values above 8 MiB
 
 
 class CoordinatorGone(ValueError):
-    """Process 0, and the store with it, is not there any more; it has said why."""
+    """Rank 0, and the store with it, is not there any more; it has said why."""
 
 
 def open_store(
@@ -39,11 +39,11 @@ def open_store(
     """Open the store of a run.
 
     Args:
-        address: Of process 0.
+        address: Host name or address of rank 0.
         port: It listens at.
-        serve: This is process 0, which holds the store.
-        timeout: Seconds for process 0 to come up.
-        orphaned: Says whether process 0 is known to be dead; optional.
+        serve: This is rank 0, which holds the store.
+        timeout: Seconds for rank 0 to come up.
+        orphaned: Says whether rank 0 is known to be dead; optional.
 
     Raises:
         ValueError: If the port is not free, or nobody listens there.
@@ -58,7 +58,7 @@ def open_store(
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the processes cannot meet at {address}:{port} ({reason}). Set MASTER_PORT to a free port, and "
-            "MASTER_ADDR to the address of process 0, in the environment of all of them."
+            "MASTER_ADDR to the address of rank 0, in the environment of all of them."
         ) from None
     return PrefixStore(f"refine/{attempt}", store)
 
@@ -80,15 +80,15 @@ class Coordinator:
     """One process among those that share a run.
 
     Args:
-        store: Of this run alone.
-        rank: Of this process.
+        store: Key-value store of this run alone.
+        rank: Number of this process, from 0.
         size: Number of processes.
         patience: Seconds without a sign of life after which a process counts as dead.
         departed: Says whether a process is known to have ended, so that nobody waits for it; optional.
 
     Attributes:
-        dealt: Process 0: the share of each process.
-        dismissed: Process 0: it told the others to stop.
+        assignments: Rank 0: the share of each process.
+        stopped_others: Rank 0: it told the others to stop.
     """
 
     def __init__(
@@ -102,20 +102,20 @@ class Coordinator:
         self.rank, self.size = rank, size
         self._store, self._patience, self._departed = store, patience, departed
         self._over = threading.Event()
-        self.dealt: Sequence[Any] = []
-        self.dismissed = False
+        self.assignments: Sequence[Any] = []
+        self.stopped_others = False
 
-    def deal(self, shares: Sequence[Any]) -> None:
-        """Process 0: give every process its share, plain values."""
-        self.dealt = shares
+    def assign(self, shares: Sequence[Any]) -> None:
+        """Rank 0: give every process its share, plain values."""
+        self.assignments = shares
         for rank, share in enumerate(shares):
             self._put(f"share {rank}", share)
 
-    def share(self) -> Any:
-        """What this process was dealt, once process 0 got so far; meanwhile and from here on it shows signs of life.
+    def assigned(self) -> Any:
+        """What this process was assigned, once rank 0 got so far; from here on it shows signs of life.
 
         Raises:
-            CoordinatorGone: If process 0 is.
+            CoordinatorGone: If rank 0 is.
         """
         if self.rank:
             threading.Thread(target=self._beat, daemon=True, name="beat").start()
@@ -123,29 +123,29 @@ class Coordinator:
             while not self._store.check([f"share {self.rank}"]):
                 time.sleep(LOOK)
             if self.rank and self._store.check(["halt"]):
-                raise CoordinatorGone(f"process {self.rank} came too late: process 0 was told to stop.")
+                raise CoordinatorGone(f"process {self.rank} came too late: rank 0 was told to stop.")
             return self._take(f"share {self.rank}")
         except RuntimeError:
-            raise CoordinatorGone("process 0 ended before it dealt out the work; see what it said.") from None
+            raise CoordinatorGone("rank 0 ended before it assigned the work; see what it said.") from None
 
-    def end(self, told: Any) -> None:
+    def report(self, told: Any) -> None:
         """Another process: tell how it went, plain values; it may end then."""
         self._over.set()
         try:
             self._put(f"end {self.rank}", told)
         except RuntimeError:
-            log.debug("process 0 was gone at the end of process %d", self.rank)
+            log.debug("rank 0 was gone at the end of process %d", self.rank)
 
-    def dismiss(self) -> dict[int, Any]:
-        """Process 0: make the others end at the next opportunity, as SIGTERM would, and :meth:`collect`."""
+    def stop_others(self) -> dict[int, Any]:
+        """Rank 0: make the others end at the next opportunity, as SIGTERM would, and :meth:`gather_reports`."""
         if self.rank:
             return {}
-        self.dismissed = True
+        self.stopped_others = True
         self._store.set("halt", "")
-        return self.collect(FAREWELL)
+        return self.gather_reports(FAREWELL)
 
-    def collect(self, longest: float = math.inf) -> dict[int, Any]:
-        """Process 0: wait for the ends of the others; nothing for another process.
+    def gather_reports(self, longest: float = math.inf) -> dict[int, Any]:
+        """Rank 0: wait for the ends of the others; nothing for another process.
 
         Args:
             longest: Seconds to wait, signs of life or not; then those that showed none so far are not waited for.
@@ -178,7 +178,7 @@ class Coordinator:
             except RuntimeError:
                 halted = not self._over.is_set()
                 if halted:
-                    log.error("process 0 is gone; process %d stops", self.rank)
+                    log.error("rank 0 is gone; process %d stops", self.rank)
             if halted:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

@@ -15,66 +15,66 @@ from refine.inference.run_folder import RunFolder
 from refine.io.decode import read_size
 
 
-def share_out(
-    jobs: Sequence[ImageMaskPair], refiner: Refiner, processes: int, side: int | None = None
+def partition_pairs(
+    pairs: Sequence[ImageMaskPair], refiner: Refiner, processes: int, side: int | None = None
 ) -> list[list[str]]:
-    """Divide jobs by the cost of their images, of which only the headers are read.
+    """Divide pairs by the cost of their images, of which only the headers are read.
 
     Args:
-        jobs: To do.
-        refiner: That will do them.
-        processes: To share them.
+        pairs: Image and mask pairs to refine.
+        refiner: Refiner, whose steps and pyramid give the cost.
+        processes: Number of processes.
         side: If given, every image is made a square of this side, px.
 
     Returns:
-        The keys of each process's jobs. They stand in their given order, in which a process does them: results then
+        The keys of each process's pairs. They stand in their given order, in which a process does them: results then
         appear in the order of the folder, and a share takes the same time in any.
     """
     if processes == 1:
-        return [[job.key for job in jobs]]
-    parts = divide([1 if side else _cost_of(job, refiner) for job in jobs], processes)
-    return [[jobs[index].key for index in part] for part in parts]
+        return [[pair.key for pair in pairs]]
+    parts = divide([1 if side else _cost_of(pair, refiner) for pair in pairs], processes)
+    return [[pairs[index].key for index in part] for part in parts]
 
 
-def in_listing(keys: Sequence[str], jobs: Sequence[ImageMaskPair]) -> list[ImageMaskPair]:
-    """The jobs of these keys.
+def select_pairs(keys: Sequence[str], pairs: Sequence[ImageMaskPair]) -> list[ImageMaskPair]:
+    """The pairs of these keys.
 
     Raises:
-        ValueError: If one is missing, since this process does not see the files that process 0 sees.
+        ValueError: If one is missing, since this process does not see the files that rank 0 sees.
     """
-    listing = {job.key: job for job in jobs}
+    listing = {pair.key: pair for pair in pairs}
     if missing := [key for key in keys if key not in listing]:
         raise ValueError(f"this process does not find '{missing[0]}' in the input; all must see the same files.")
     return [listing[key] for key in keys]
 
 
-def tell(roll: Coordinator, records: RunFolder, stopped: int) -> None:
+def report_to_rank_zero(coordinator: Coordinator, run_folder: RunFolder, stopped: int) -> None:
     """End of a process other than 0: what it made and what it could not, and the exit status of what stopped it."""
-    failures = [astuple(failure) for failure in records.failures]
-    roll.end({"finished": records.finished, "failures": failures, "stopped": stopped})
+    failures = [astuple(failure) for failure in run_folder.failures]
+    coordinator.report({"finished": run_folder.finished, "failures": failures, "stopped": stopped})
 
 
-def account(
-    told: Mapping[int, Any], records: RunFolder, shares: Sequence[Sequence[str]], format: str, early: bool
+def merge_reports(
+    reports: Mapping[int, Any], run_folder: RunFolder, shares: Sequence[Sequence[str]], format: str, early: bool
 ) -> None:
-    """Process 0: put together what all processes did; where one is missing, look what it left.
+    """Rank 0: put together what all processes did; where one is missing, look what it left.
 
     Args:
-        told: By the other processes.
-        records: Of process 0, to which is added.
-        shares: Keys that each process was dealt.
-        format: Of the results.
+        reports: Reports of the other processes, by rank.
+        run_folder: Run folder of rank 0, to which is added.
+        shares: Keys that each process was assigned.
+        format: Suffix of the results, such as ``png``.
         early: The run was stopped, so that gaps are no failures.
     """
     for rank in range(1, len(shares)):
-        end = told.get(rank, {})
+        end = reports.get(rank, {})
         names = {key: f"{key}.{format}" for key in shares[rank]}
-        records.finished |= end["finished"] if "finished" in end else records.made(names.values())
+        run_folder.finished |= end["finished"] if "finished" in end else run_folder.made(names.values())
         failures = [Failure(*failure) for failure in end.get("failures", [])]
         failed = {failure.key for failure in failures}
-        gaps = [key for key, name in names.items() if name not in records.finished and key not in failed]
+        gaps = [key for key, name in names.items() if name not in run_folder.finished and key not in failed]
         reason = f"has no result: process {rank} {_fate(end)}"
-        records.failures += failures + [Failure(key, reason) for key in gaps if not early]
+        run_folder.failures += failures + [Failure(key, reason) for key in gaps if not early]
 
 
 def _fate(end: Mapping[str, Any]) -> str:
@@ -83,10 +83,10 @@ def _fate(end: Mapping[str, Any]) -> str:
     return f"was stopped (status {end['stopped']})" if end.get("stopped") else "died"
 
 
-def _cost_of(job: ImageMaskPair, refiner: Refiner) -> int:
+def _cost_of(pair: ImageMaskPair, refiner: Refiner) -> int:
     """Nothing for an image that cannot be read: it will fail at once."""
     try:
-        with job.image.open("rb") as stream:
+        with pair.image.open("rb") as stream:
             size = read_size(stream)
     except OSError:
         return 0
@@ -101,7 +101,7 @@ def cost(refiner: Refiner, size: tuple[int, int]) -> int:
     Updates that an early stop or an empty hole will save are counted; nobody knows them before.
 
     Args:
-        refiner: That will do it.
+        refiner: Refiner, whose steps and pyramid give the cost.
         size: ``(height, width)`` px.
 
     Returns:
@@ -121,7 +121,7 @@ def divide(costs: Sequence[float], parts: int) -> list[list[int]]:
     Multiprocessing Timing Anomalies", 1969). The same costs always give the same parts.
 
     Args:
-        costs: Of each item, >= 0.
+        costs: Cost of each item, >= 0.
         parts: Number of parts.
 
     Returns:

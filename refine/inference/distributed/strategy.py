@@ -28,7 +28,7 @@ from refine.inference.distributed.coordinator import FAREWELL, Coordinator, open
 
 PARENT = "REFINE_PARENT"  # variable in the environment of a process we started: who did
 SHELL = "Start it by srun; or set SLURM_JOB_NAME=bash, by which Lightning knows not to look at SLURM."
-UP = 600.0  # s in which process 0 has to come up, the reading of weights included
+UP = 600.0  # s in which rank 0 has to come up, the reading of weights included
 
 
 class IndependentProcesses(ParallelStrategy):
@@ -113,11 +113,11 @@ def make_trainer(config: DictConfig, device: torch.device, callbacks: Sequence[C
 
 
 @contextlib.contextmanager
-def together(trainer: L.Trainer, command: Sequence[str], patience: float) -> Iterator[Coordinator]:
+def coordinated(trainer: L.Trainer, command: Sequence[str], patience: float) -> Iterator[Coordinator]:
     """Start the other processes, unless torchrun or srun did, and meet them.
 
     Args:
-        trainer: Of this process.
+        trainer: Trainer of this process.
         command: Arguments of ``refine`` that started it.
         patience: Seconds without a sign of life after which a process counts as dead.
 
@@ -136,16 +136,16 @@ def together(trainer: L.Trainer, command: Sequence[str], patience: float) -> Ite
         index = other - rank - 1
         return index < len(ours) and ours[index].poll() is not None
 
-    roll = Coordinator(store, rank, strategy.world_size, patience, departed)
+    coordinator = Coordinator(store, rank, strategy.world_size, patience, departed)
     try:
         try:
-            yield roll
+            yield coordinator
         except BaseException as error:
             if rank:
-                roll.end({"error": f"{type(error).__name__}: {error}"})
+                coordinator.report({"error": f"{type(error).__name__}: {error}"})
             raise
         for process in ours:
-            if roll.dismissed:
+            if coordinator.stopped_others:
                 process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(FAREWELL)
@@ -164,7 +164,7 @@ def set_threads(threads: int, trainer: L.Trainer) -> None:
 
     Args:
         threads: 1 or more.
-        trainer: Of this process.
+        trainer: Trainer of this process.
     """
     torch.set_num_threads(threads)
     processes = trainer.strategy.processes if isinstance(trainer.strategy, IndependentProcesses) else 1

@@ -46,7 +46,7 @@ def logged(path: Path) -> Iterator[None]:
     """Inside, everything that is said goes to a file, and to the terminal what a user needs.
 
     Args:
-        path: Of the file, to which is added.
+        path: Log file, to which is added.
     """
     file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

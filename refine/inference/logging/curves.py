@@ -16,8 +16,8 @@ class Point:
 
     Attributes:
         axis: What is counted.
-        index: Where on it.
-        values: By name.
+        index: Position on the axis.
+        values: Numbers by name.
     """
 
     axis: str
@@ -29,7 +29,7 @@ def series(rows: Sequence[Row], chosen: Collection[str] = ()) -> Iterator[Point]
     """All numbers of a run.
 
     Args:
-        rows: Of its results, each with ``key`` and, where it was refined, ``losses``.
+        rows: Rows of the run's results, each with ``key`` and, where it was refined, ``losses``.
         chosen: Keys of the images that get curves of their own.
 
     Yields:
@@ -50,7 +50,7 @@ def curves(rows: Sequence[Row], chosen: Collection[str] = ()) -> dict[str, list[
     makes the mean non-finite.
 
     Args:
-        rows: With ``losses``: for each refined level, coarse to fine, the loss after 0, 1, 2 ... updates.
+        rows: Rows with ``losses``: for each refined level, coarse to fine, the loss after 0, 1, 2 ... updates.
         chosen: Keys of the images that get curves of their own.
     """
     found: dict[str, list[float]] = {}

@@ -34,7 +34,7 @@ class Loggers:
         """Open one more.
 
         Args:
-            name: As the configuration has it.
+            name: Name of the logger in the configuration.
             make: Opens it.
         """
         with _spared(name):
@@ -64,7 +64,7 @@ def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: 
     Args:
         loggers: Loggers of the run, none of them open yet.
         config: The group ``logger``: entries with ``_target_``, or one of its own; other keys are what they refer to.
-        folder: Where they write unless told otherwise.
+        folder: Folder to which they write unless configured otherwise.
         settings: Everything that was configured, as plain nested values; told first.
     """
     nodes = {"logger": config} if "_target_" in config else config
@@ -93,8 +93,8 @@ def wandb_logger(
     Args:
         save_dir: Folder of its local files.
         offline: Upload nothing.
-        name: Of the run; None for that of the folder ``save_dir`` lies in.
-        settings: Of ``wandb.Settings``.
+        name: Name of the run; None for that of the folder ``save_dir`` lies in.
+        settings: Arguments of ``wandb.Settings``.
         **init: Further arguments of ``wandb.init``.
 
     Raises:

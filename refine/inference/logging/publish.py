@@ -28,7 +28,7 @@ class Report:
 
     Attributes:
         run_folder: Run folder with the records of the run.
-        rows: Of its results, with ``losses``.
+        rows: Rows of the run's results, with ``losses``.
         summary: Nested plain values.
         panels: Pictures of the chosen images.
     """
@@ -45,10 +45,10 @@ def publish(
     """Tell everything to all loggers.
 
     Args:
-        loggers: Open.
+        loggers: Loggers that are open.
         run_folder: Run folder with the records of the run.
         selected: Keys of the images with pictures and curves of their own.
-        rows: Of all results of the run, from whichever process or earlier run.
+        rows: Rows of all results, from whichever process or earlier run.
         summary: Their means and errors, nested plain values.
     """
     found = {
@@ -64,7 +64,7 @@ class LiveProgress(Callback):
     """Tells the loggers of this process every image it has done.
 
     Args:
-        loggers: Open.
+        loggers: Loggers that are open.
     """
 
     def __init__(self, loggers: Loggers) -> None:

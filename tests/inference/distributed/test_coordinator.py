@@ -28,33 +28,33 @@ def rolls(store, patience=30.0, departed=lambda rank: False):
 
 def test_shares_and_ends_arrive(store):
     first, *others = rolls(store)
-    first.deal([["a"], ["b", "ü\udce4\n"], []])
-    assert [roll.share() for roll in (first, *others)] == [["a"], ["b", "ü\udce4\n"], []] == first.dealt
+    first.assign([["a"], ["b", "ü\udce4\n"], []])
+    assert [roll.assigned() for roll in (first, *others)] == [["a"], ["b", "ü\udce4\n"], []] == first.assignments
     for roll in others:
-        roll.end({"finished": {f"{roll.rank}.png": "0"}})
-    assert first.collect() == {rank: {"finished": {f"{rank}.png": "0"}} for rank in (1, 2)}
+        roll.report({"finished": {f"{roll.rank}.png": "0"}})
+    assert first.gather_reports() == {rank: {"finished": {f"{rank}.png": "0"}} for rank in (1, 2)}
 
 
 def test_a_share_may_come_late_and_be_large(store, monkeypatch):
     monkeypatch.setattr(refine.inference.distributed.coordinator, "PIECE", 1000)
     first, second, _ = rolls(store)
     keys = [f"image {number * 7919 % 100003}" for number in range(3000)]
-    threading.Timer(0.05, first.deal, [[[], keys, []]]).start()
-    assert second.share() == keys
+    threading.Timer(0.05, first.assign, [[[], keys, []]]).start()
+    assert second.assigned() == keys
 
 
 def test_nobody_waits_for_who_is_known_to_have_ended(store):
     first, second, _ = rolls(store, departed=lambda rank: True)
-    second.end("what it told first")
-    assert first.collect() == {1: "what it told first"}
+    second.report("what it told first")
+    assert first.gather_reports() == {1: "what it told first"}
 
 
 def test_patience_ends_where_signs_of_life_do(store):
     first, living, silent = rolls(store, patience=0.3)
-    first.deal([0, 0, 0])
-    living.share()
-    threading.Timer(0.9, living.end, ["late, but it lived"]).start()
-    assert first.collect() == {1: "late, but it lived"}
+    first.assign([0, 0, 0])
+    living.assigned()
+    threading.Timer(0.9, living.report, ["late, but it lived"]).start()
+    assert first.gather_reports() == {1: "late, but it lived"}
     assert silent.rank == 2
 
 
@@ -62,15 +62,15 @@ def test_dismissed_processes_get_a_signal_and_little_time(store, monkeypatch):
     sent = []
     monkeypatch.setattr(refine.inference.distributed.coordinator.os, "kill", lambda pid, number: sent.append(number))
     first, second, third = rolls(store)
-    first.deal([0, 0, 0])
-    second.share()
+    first.assign([0, 0, 0])
+    second.assigned()
     time.sleep(0.1)
     start = time.monotonic()
-    assert first.dismiss() == {} and time.monotonic() - start < 5
-    assert sent == [refine.inference.distributed.coordinator.signal.SIGTERM] and first.dismissed
+    assert first.stop_others() == {} and time.monotonic() - start < 5
+    assert sent == [refine.inference.distributed.coordinator.signal.SIGTERM] and first.stopped_others
     with pytest.raises(CoordinatorGone, match="process 2 came too late"):
-        third.share()
-    assert second.dismiss() == {} == second.collect()  # only process 0 asks
+        third.assigned()
+    assert second.stop_others() == {} == second.gather_reports()  # only rank 0 asks
 
 
 class Broken(HashStore):
@@ -86,11 +86,11 @@ def test_without_process_0_the_others_stop(monkeypatch):
     sent = []
     monkeypatch.setattr(refine.inference.distributed.coordinator.os, "kill", lambda pid, number: sent.append(number))
     roll = Coordinator(Broken(), 1, 2, 1.0)
-    with pytest.raises(CoordinatorGone, match="process 0 ended before it dealt out the work"):
-        roll.share()
+    with pytest.raises(CoordinatorGone, match="rank 0 ended before it assigned the work"):
+        roll.assigned()
     time.sleep(0.3)
     assert set(sent) == {refine.inference.distributed.coordinator.signal.SIGTERM}
-    roll.end("unheard")
+    roll.report("unheard")
 
 
 def test_a_real_store_and_a_port_that_is_taken():
@@ -109,7 +109,7 @@ def test_a_real_store_and_a_port_that_is_taken():
         Coordinator(served, 0, 2, 5.0),
         Coordinator(open_store("127.0.0.1", port, serve=False, timeout=5), 1, 2, 5.0),
     )
-    first.deal([["a"], ["b"]])
-    assert second.share() == ["b"]
-    second.end({"stopped": 0})
-    assert first.collect() == {1: {"stopped": 0}}
+    first.assign([["a"], ["b"]])
+    assert second.assigned() == ["b"]
+    second.report({"stopped": 0})
+    assert first.gather_reports() == {1: {"stopped": 0}}

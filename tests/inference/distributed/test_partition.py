@@ -11,7 +11,7 @@ from PIL import Image
 from refine.api import load
 from refine.data.discovery import find_pairs
 from refine.data.pairs import Failure
-from refine.inference.distributed.partition import account, cost, divide, in_listing, share_out
+from refine.inference.distributed.partition import cost, divide, merge_reports, partition_pairs, select_pairs
 from refine.inference.run_folder import RunFolder
 from refine.io.decode import read_size
 
@@ -68,13 +68,13 @@ def test_jobs_are_shared_by_size_and_bad_ones_cost_nothing(tmp_path, refiner):
     save(tmp_path / "bad_mask.png", photo())
     (tmp_path / "bad.png").write_bytes(b"no image")
     jobs, _ = find_pairs(str(tmp_path), None, None, str(tmp_path / "out"))
-    assert share_out(jobs, refiner, 2) == [["im1"], ["bad", "im0", "im2", "im3"]]
-    assert share_out(jobs, refiner, 1) == [[job.key for job in jobs]]
-    assert share_out(jobs, refiner, 2, side=64) == [["bad", "im1", "im3"], ["im0", "im2"]]  # made to one size
-    assert len(share_out(jobs, refiner, 9)) == 9
-    assert [job.key for job in in_listing(["im2", "im0"], jobs)] == ["im2", "im0"]
+    assert partition_pairs(jobs, refiner, 2) == [["im1"], ["bad", "im0", "im2", "im3"]]
+    assert partition_pairs(jobs, refiner, 1) == [[job.key for job in jobs]]
+    assert partition_pairs(jobs, refiner, 2, side=64) == [["bad", "im1", "im3"], ["im0", "im2"]]  # made to one size
+    assert len(partition_pairs(jobs, refiner, 9)) == 9
+    assert [job.key for job in select_pairs(["im2", "im0"], jobs)] == ["im2", "im0"]
     with pytest.raises(ValueError, match="does not find 'elsewhere' in the input; all must see the same files"):
-        in_listing(["elsewhere"], jobs)
+        select_pairs(["elsewhere"], jobs)
 
 
 def test_the_dead_are_accounted_for(tmp_path):
@@ -89,7 +89,7 @@ def test_the_dead_are_accounted_for(tmp_path):
         4: {"finished": {}, "failures": [], "stopped": 143},
     }
     shares = [["a"], ["b", "x"], ["c", "d"], ["e"], ["f"]]
-    account(told, records, shares, "png", early=False)
+    merge_reports(told, records, shares, "png", early=False)
     assert set(records.finished) == {"b.png", "c.png"}
     assert records.failures == [
         Failure("x", "cannot be read"),
@@ -98,5 +98,5 @@ def test_the_dead_are_accounted_for(tmp_path):
         Failure("f", "has no result: process 4 was stopped (status 143)"),
     ]
     records.failures = []
-    account(told, records, shares, "png", early=True)  # after Ctrl-C what is left is left
+    merge_reports(told, records, shares, "png", early=True)  # after Ctrl-C what is left is left
     assert records.failures == [Failure("x", "cannot be read")]
