@@ -257,7 +257,7 @@ class Replay(FrontRear):
             if reached.isdisjoint(found):
                 raise ValueError(
                     f"no gradient reaches layer '{cut_point}' of backbone '{self.name}': behind it the network "
-                    "detaches its features, runs under no_grad, or does not use them. Set backbone.cut to a later layer."
+                    "detaches its features, runs under no_grad, or does not use them. Cut at a later layer."
                 )
         return tuple(name for name in z if name in reached)
 
