@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from refine.config import compose
+from refine.config import InpaintConfig
 from refine.core.refiner import Refiner
-from refine.factory import make_refiner, mask_options
+from refine.factory import make_refiner
 from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
 from refine.io.files import write_atomic
@@ -82,7 +81,7 @@ def load(
         ValueError: If a value is out of range.
     """
     keywords = {key: value for key, value in locals().items() if key in KEYWORDS}
-    return make_refiner(compose("predict", as_overrides(overrides, keywords)))
+    return make_refiner(InpaintConfig.compose(as_overrides(overrides, keywords)))
 
 
 def as_overrides(overrides: Sequence[str], keywords: Mapping[str, Any]) -> list[str]:
@@ -111,8 +110,8 @@ def _written(key: str, value: Any) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, DictConfig]:
-    config = compose("predict", overrides)
+def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, InpaintConfig]:
+    config = InpaintConfig.compose(overrides)
     return make_refiner(config), config
 
 
@@ -207,9 +206,9 @@ def _write(picture: Picture, target: Path) -> None:
     write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()]), target.parent)
 
 
-def _hole(mask: Any, config: DictConfig) -> np.ndarray:
+def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:
     """The hole as a bool array ``(H, W)``."""
-    options = mask_options(config)
+    options = config.mask_options
     if isinstance(mask, str | Path):
         return read_mask(mask, *options)
     if isinstance(mask, Image.Image):
@@ -221,7 +220,7 @@ def _hole(mask: Any, config: DictConfig) -> np.ndarray:
     return as_mask(np.asarray(mask), *options)
 
 
-def _mask_batch(mask: Any, batch: Tensor, config: DictConfig) -> Tensor:
+def _mask_batch(mask: Any, batch: Tensor, config: InpaintConfig) -> Tensor:
     """One mask per image, or one for all of them."""
     if isinstance(mask, Tensor) and mask.ndim == 4 and mask.shape[0] > 1:
         holes = [_hole(one, config) for one in mask]

@@ -14,7 +14,7 @@ from PIL import Image
 import refine
 from refine import api
 from refine.backbones.lama.adapter import LaMa
-from refine.config import ConfigError, compose
+from refine.config import ConfigError, InpaintConfig, compose
 from refine.core.refiner import Refiner
 from refine.io.picture import UnreadableImage
 from refine.weights.checkpoint import UnusableWeights
@@ -375,7 +375,7 @@ def test_mask_options_without_sense(tiny, override):
 
 
 def test_make_refiner_ignores_what_is_about_the_backbone(tiny):
-    config = compose("predict", [*tiny, "+backbone.card.more=1"])
+    config = InpaintConfig.compose([*tiny, "+backbone.card.more=1"])
     assert api.make_refiner(config).backbone.layers == ("local", "global")
 
 

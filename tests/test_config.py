@@ -3,6 +3,7 @@
 import functools
 import sys
 import warnings
+from typing import get_args
 
 import pytest
 from hydra import compose as hydra_compose
@@ -10,9 +11,24 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from refine import config as config_module
-from refine.config import CONFIGS, PATHS, ConfigError, build, compose, plain, require_bool
-from refine.factory import mask_options
+from refine.config import (
+    CONFIGS,
+    PATHS,
+    CheckConfig,
+    ConfigError,
+    FetchConfig,
+    InpaintConfig,
+    LayersConfig,
+    MasksConfig,
+    PredictConfig,
+    StudyConfig,
+    build,
+    compose,
+    plain,
+)
+from refine.data.masks import KINDS
+from refine.io.decode import FORMATS
+from refine.metrics.sets import PAIRWISE, SETWISE
 
 PRESETS = sorted(file.stem for file in (CONFIGS / "preset").glob("*.yaml"))
 
@@ -261,11 +277,11 @@ def test_errors_of_a_target_are_its_own():
 
 
 def test_checked_values():
-    assert mask_options(compose("predict", ["mask_threshold=1", "mask_invert=true", "mask_dilate=3"])) == (1, True, 3)
-    assert require_bool(compose("predict", ["overwrite=TRUE"]), "overwrite") is True
+    config = InpaintConfig.compose(["mask_threshold=1", "mask_invert=TRUE", "mask_dilate=3"])
+    assert config.mask_options == (1, True, 3)
     for override in ("mask_threshold=nan", "mask_invert=no", "mask_dilate=1.5"):
-        with pytest.raises(ConfigError, match="expected"):
-            mask_options(compose("predict", [override]))
+        with pytest.raises(ConfigError, match=f"{override}: expected"):
+            InpaintConfig.compose([override])
 
 
 # Beside other users of Hydra
@@ -314,5 +330,37 @@ def test_a_users_own_backbone_lies_beside_its_file(tmp_path):
 
 def test_old_names_of_settings_say_the_new_one():
     with pytest.warns(UserWarning, match=r"refiner.checkpoint is now called refiner.gradient_checkpointing"):
-        assert config_module._current("refiner.checkpoint=true") == "refiner.gradient_checkpointing=true"
-    assert config_module._current("preset=off") == "preset=plain"
+        assert InpaintConfig.compose(["refiner.checkpoint=true"]).refiner["gradient_checkpointing"] is True
+    assert compose("predict", ["preset=off"]) == compose("predict", ["preset=plain"])
+
+
+# Typed settings
+
+NEEDED = ("study=a", "input=a", "output=b")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "values"),
+    [
+        (PredictConfig.model_fields["format"].annotation, FORMATS),
+        (get_args(PredictConfig.model_fields["metrics"].annotation)[0], (*PAIRWISE, *SETWISE)),
+        (MasksConfig.model_fields["kind"].annotation, KINDS),
+    ],
+)
+def test_the_schema_knows_every_name(annotation, values):
+    assert set(get_args(annotation)) == set(values)
+
+
+@pytest.mark.parametrize(
+    "schema", [PredictConfig, CheckConfig, LayersConfig, MasksConfig, FetchConfig, StudyConfig], ids=lambda s: s.command
+)
+def test_the_schema_knows_every_setting(schema):
+    settings = {field.alias or name for name, field in schema.model_fields.items()}
+    config = compose(schema.command, [override for override in NEEDED if override[:-2] in settings])
+    assert set(config) == settings
+    assert schema.check(config).model_dump(by_alias=True) == plain(config)
+
+
+def test_what_no_schema_knows_is_refused():
+    with pytest.raises(ConfigError, match="there is no setting 'nothing'"):
+        PredictConfig.compose(["input=a", "output=b", "+nothing=1"])

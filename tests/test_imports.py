@@ -14,4 +14,4 @@ def test_only_the_refiner_differentiates():
 
 def test_packages_alone_stand_beside_the_public_interface():
     files = {file.name for file in PACKAGE.glob("*.py")}
-    assert files == {"__init__.py", "__main__.py", "api.py", "config.py", "factory.py"}
+    assert files == {"__init__.py", "__main__.py", "api.py", "factory.py"}

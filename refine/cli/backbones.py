@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from refine.config import CONFIGS, ConfigError, compose, plain, require_bool
+from refine.config import CONFIGS, BackbonesConfig, ConfigError, compose, plain
 from refine.weights.download import weights_state
 
 WIDTH = 140  # of a table that goes into a file
@@ -47,11 +47,11 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense.
     """
-    as_json = require_bool(compose("backbones", overrides), "json")
+    config = BackbonesConfig.compose(overrides)
     selected = [override for override in overrides if override.startswith("backbone=")]
     others = [override for override in overrides if override not in selected]
     rows = [entry(override, others) for override in selected] or entries(names(overrides), others)
-    if as_json:
+    if config.json_:
         print(json.dumps(rows, indent=2))
     else:
         Console(width=None if sys.stdout.isatty() else WIDTH).print(table(rows))

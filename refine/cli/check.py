@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine.backbones.conformance.contract import Finding, check
-from refine.config import compose
+from refine.config import CheckConfig
 from refine.core.devices import checked_device
 from refine.factory import make_backbone
 
@@ -31,7 +31,7 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense, or the backbone cannot be built.
     """
-    config = compose("check", overrides)
+    config = CheckConfig.compose(overrides)
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
     findings = check(backbone)
     Console().print(table(str(config.backbone.get("name", "backbone")), findings))
@@ -45,10 +45,10 @@ def table(name: str, findings: Sequence[Finding]) -> Table:
         name: Name of the backbone.
         findings: Findings from :func:`refine.backbones.conformance.contract.check`.
     """
-    made = Table(title=f"backbone {escape(name)}", title_justify="left")
+    result = Table(title=f"backbone {escape(name)}", title_justify="left")
     for column in ("check", "", "what is wrong"):
-        made.add_column(column, overflow="fold")
+        result.add_column(column, overflow="fold")
     for finding in findings:
         state = "[red]wrong" if finding.failed else "[dim]skipped" if finding.skipped else "[green]ok"
-        made.add_row(escape(finding.check), state, escape(finding.problem or finding.skipped))
-    return made
+        result.add_row(escape(finding.check), state, escape(finding.problem or finding.skipped))
+    return result

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from refine.cli.backbones import names
-from refine.config import ConfigError, compose, plain
+from refine.config import ConfigError, FetchConfig
 from refine.weights.download import FetchError, cache_path, fetch, hash_file, weights_state
 
 UNKNOWN = "not known; ask the author before you use them"
@@ -36,8 +36,8 @@ def run(overrides: Sequence[str]) -> int:
         ValueError: If the request makes no sense.
     """
     overrides = _with_backbone(overrides)
-    config = compose("fetch", overrides)
-    backbone = plain(config.backbone)
+    config = FetchConfig.compose(overrides)
+    backbone = config.backbone
     card, name = backbone.get("card") or {}, str(backbone.get("name") or "")
     if not name or Path(name).name != name:
         raise ConfigError(f"backbone.name={name}: expected the name of a file, under which the weights are kept.")

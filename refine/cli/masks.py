@@ -8,39 +8,30 @@ hash of all masks, which stands for every pixel of it. `refine predict input=pho
 without writing them.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from omegaconf import OmegaConf
-
-from refine.config import ConfigError, compose
+from refine.config import ConfigError, MasksConfig
 from refine.data.discovery import find_pairs
-from refine.data.masks import MaskGenerator, joint_hash, mask_hash
-from refine.data.pairs import ImageMaskPair
-from refine.data.subset import draw, listed, square
-from refine.io.files import same_path, write_atomic
-from refine.io.picture import read_picture
+from refine.data.mask_files import write_masks
+from refine.data.masks import MaskGenerator
+from refine.data.subset import draw, listed
+from refine.io.files import same_path
 
 
 def run(overrides: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        overrides: Overrides ``key=value`` in Hydra's grammar.
+        overrides: Hydra's ``key=value``.
 
     Returns:
         Exit status: 0, or 1 if an image could not be read.
 
     Raises:
-        ValueError: The request makes no sense.
+        ValueError: If the request makes no sense.
     """
-    config = compose("masks", overrides)
-    for key in ("input", "output"):
-        if OmegaConf.is_missing(config, key) or config[key] is None:
-            raise ConfigError(f"masks needs {key}=, for example input=photos output=masks.")
+    config = MasksConfig.compose(overrides)
     output = Path(config.output).expanduser()
     if same_path(output, Path(config.input)):
         raise ConfigError(f"output={output} is the folder of the photos; give another.")
@@ -48,31 +39,9 @@ def run(overrides: Sequence[str]) -> int:
     pairs, failures = find_pairs(config.input, None, generator, config.output)
     if config.data.table is not None:
         pairs = listed(pairs, Path(config.data.table).expanduser())
-    output.mkdir(parents=True, exist_ok=True)
-    problems = [f"{failure.key}: {failure.reason}" for failure in failures]
-    hashes = dict(_write(draw(pairs, config.data.limit, config.data.seed), output, config.data.side, problems))
-    record = {"kind": generator.kind, "seed": generator.seed, "max_area": generator.max_area, "side": config.data.side}
-    record |= {"n": len(hashes), "hash": joint_hash(hashes.values())}
-    write_atomic(output / "suite.json", json.dumps(record, indent=1).encode(), output)
-    for problem in problems:
-        print(f"refine masks: failed: {problem}")
-    print(f"{len(hashes)} {generator.kind} masks -> {output}, hash {record['hash']}")
-    return int(bool(problems))
-
-
-def _write(
-    pairs: Sequence[ImageMaskPair], output: Path, side: int | None, problems: list[str]
-) -> Iterator[tuple[str, str]]:
-    """Write the mask of each image; yields key and hash."""
-    for pair in pairs:
-        assert isinstance(pair.mask, MaskGenerator)
-        try:
-            picture = read_picture(pair.image)
-            mask = pair.mask(pair.key, picture.size if side is None else square(picture, side).size)
-        except (ValueError, OSError) as error:
-            problems.append(f"{pair.key}: {error}")
-            continue
-        file = output / f"{pair.key}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes(), output)
-        yield pair.key, mask_hash(pair.key, mask)
+    pairs = draw(pairs, config.data.limit, config.data.seed)
+    count, digest, unreadable = write_masks(pairs, generator, output, config.data.side)
+    for failure in (*failures, *unreadable):
+        print(f"refine masks: failed: {failure.key}: {failure.reason}")
+    print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
+    return int(bool(failures or unreadable))

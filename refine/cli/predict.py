@@ -10,7 +10,7 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 
 from collections.abc import Sequence
 
-from refine.config import compose
+from refine.config import PredictConfig
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense as a whole; nothing was done then.
     """
-    config = compose("predict", overrides)
+    config = PredictConfig.compose(overrides)
     from refine.inference import pipeline  # torch and Lightning take seconds, a misspelled setting should not
 
     return pipeline.run(config, overrides)

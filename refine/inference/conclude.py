@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import Tensor
 
-from refine.data.dataset import PairDataset
+from refine.config import PredictConfig
 from refine.data.pairs import Failure, ImageMaskPair
+from refine.factory import make_dataset
 from refine.inference.discover import Request
 from refine.inference.logging.console import log
 from refine.inference.run_folder import RunFolder
-from refine.inference.summary import summarize, told
+from refine.inference.summary import summarize, summary_lines
 from refine.io.picture import read_picture, to_tensor
 from refine.metrics.sets import SETWISE, set_scores
 
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def conclude(
-    request: Request, run_folder: RunFolder, outcome: Outcome, dataset: PairDataset, config: DictConfig
+    request: Request, run_folder: RunFolder, outcome: Outcome, config: PredictConfig
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Compare what was asked for with what is there; write tables and summary, and say it.
 
@@ -42,8 +42,7 @@ def conclude(
         request: Work of the run.
         run_folder: Run folder that kept results and failures.
         outcome: How the prediction ended.
-        dataset: All pairs of the request as they are read, for scores of whole sets.
-        config: Composed configuration, for its metrics.
+        config: Settings of the run.
 
     Returns:
         The rows of all results that are there, and the summary.
@@ -63,9 +62,9 @@ def conclude(
         if failure.detail:
             log.debug("%s", failure.detail)
     if not outcome.stopped:
-        summary |= _set_scores(request, run_folder, dataset, set(done), config)
+        summary |= _set_scores(request, run_folder, set(done), config)
     run_folder.write_summary(summary)
-    for line in told(summary):
+    for line in summary_lines(summary):
         log.info("%s", line)
     _say_outcome(run_folder, outcome, len(made_before), len(left))
     return rows, summary
@@ -89,11 +88,9 @@ def _say_outcome(run_folder: RunFolder, outcome: Outcome, skipped: int, left: in
     log.info("%s in %.1f s -> %s", text, outcome.seconds, run_folder.output)
 
 
-def _set_scores(
-    request: Request, run_folder: RunFolder, dataset: PairDataset, done: set[str], config: DictConfig
-) -> Mapping[str, Any]:
+def _set_scores(request: Request, run_folder: RunFolder, done: set[str], config: PredictConfig) -> Mapping[str, Any]:
     """Scores of the whole set of results against the set of truths; nothing where none are asked for."""
-    names = [name for name in config.metrics if name in SETWISE]
+    names, dataset = [name for name in config.metrics if name in SETWISE], make_dataset(config, request.pairs)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for index, pair in enumerate(request.pairs):

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from refine.config import ConfigError
+from refine.config import ConfigError, PredictConfig
 from refine.data.discovery import find_pairs
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import draw, listed
@@ -38,11 +36,11 @@ class Request:
         return f"{pair.key}.{self.format}"
 
 
-def discover(config: DictConfig) -> Request:
+def discover(config: PredictConfig) -> Request:
     """Find the images and masks of a configuration.
 
     Args:
-        config: Composed configuration of ``refine predict``.
+        config: Settings of the run.
 
     Raises:
         ValueError: If the request makes no sense as a whole, or a result would overwrite an input.
@@ -93,7 +91,7 @@ def _state(request: Request, pair: ImageMaskPair, run_folder: RunFolder) -> str:
     return run_folder.state(request.name(pair), inputs)
 
 
-def _output_folder(config: DictConfig) -> Path:
+def _output_folder(config: PredictConfig) -> Path:
     """The folder of the results, if results may go there."""
     output, source = Path(config.output).expanduser(), Path(config.input).expanduser()
     if output.exists() and not output.is_dir():

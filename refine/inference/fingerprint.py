@@ -2,21 +2,19 @@
 
 from typing import Any
 
-from omegaconf import DictConfig
-
 from refine import __version__
-from refine.config import plain
+from refine.config import PredictConfig
 from refine.core.backbone import FrontRear
 
-SECTIONS = ("pyramid", "objective", "refiner", "mask_threshold", "mask_invert", "mask_dilate", "format")
+SECTIONS = {"pyramid", "objective", "refiner", "mask_threshold", "mask_invert", "mask_dilate", "format"}
 EXACT = ("frozen", "gradient_checkpointing")  # settings of the refiner that are ways to the same pixels
 
 
-def pixel_settings(config: DictConfig, backbone: FrontRear) -> dict[str, Any]:
+def pixel_settings(config: PredictConfig, backbone: FrontRear) -> dict[str, Any]:
     """The settings of a run that change its results; paths, trainer and device do not.
 
     Args:
-        config: Composed configuration of ``refine predict``.
+        config: Settings of the run.
         backbone: Backbone that was built of it, which tells what changes its own output.
 
     Returns:
@@ -25,7 +23,7 @@ def pixel_settings(config: DictConfig, backbone: FrontRear) -> dict[str, Any]:
     Raises:
         ValueError: If the backbone has no hash of its weights.
     """
-    settings = {key: value for key, value in plain(config).items() if key in SECTIONS}
+    settings = config.model_dump(include=SECTIONS)
     settings["refiner"] = {key: value for key, value in settings["refiner"].items() if key not in EXACT}
     settings |= {"backbone": backbone.fingerprint(), "refine": __version__}
     if config.data.side is not None:

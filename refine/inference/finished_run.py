@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
+from refine.config import PredictConfig
 from refine.inference.run_folder import IDENTITY, JOB, TABLE, read_rows
 from refine.io.files import RUN_FOLDER, write_atomic
 
@@ -32,18 +33,17 @@ def read_finished_rows(output: Path) -> list[dict[str, Any]]:
         return [known.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
 
 
-def read_config(output: Path) -> DictConfig:
-    """The configuration of the last run.
+def read_config(output: Path) -> PredictConfig:
+    """The settings of the last run.
 
     Args:
         output: Folder of the results.
 
     Raises:
-        OSError: If there is none.
+        OSError: If there are none.
+        ValueError: If they are not such settings.
     """
-    config = OmegaConf.load(output / RUN_FOLDER / "config.yaml")
-    assert isinstance(config, DictConfig)
-    return config
+    return PredictConfig.model_validate(yaml.safe_load((output / RUN_FOLDER / "config.yaml").read_text("utf-8")))
 
 
 def read_job(output: Path) -> dict[str, Any]:

@@ -9,11 +9,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from refine.config import ConfigError, check_positive, plain, require_bool
+from refine.config import ConfigError, PredictConfig
 from refine.data.pairs import ImageMaskPair
-from refine.factory import mask_options
+from refine.factory import make_dataset
 from refine.inference.conclude import Outcome, conclude
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import discover, select_unfinished
@@ -26,15 +24,13 @@ from refine.inference.logging.publish import publish
 from refine.inference.module import InpaintingModule
 from refine.inference.run_folder import RunFolder
 from refine.inference.session import Session, prepare
-from refine.io.decode import FORMATS
-from refine.metrics.sets import PAIRWISE, SETWISE
 
 
-def run(config: DictConfig, command: Sequence[str]) -> int:
+def run(config: PredictConfig, command: Sequence[str]) -> int:
     """Fill the holes of all images of a configuration.
 
     Args:
-        config: Composed configuration of ``refine predict``.
+        config: Settings of the run.
         command: Overrides it was composed of, for the processes that are started beside this one.
 
     Returns:
@@ -44,7 +40,6 @@ def run(config: DictConfig, command: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense as a whole; nothing was done then.
     """
-    check(config)
     request = discover(config)
     with warnings.catch_warnings(record=True) as early, quiet():  # before there is a log
         session = prepare(config, request)
@@ -58,28 +53,6 @@ def run(config: DictConfig, command: Sequence[str]) -> int:
             return outcome.stopped
         merge_reports(reports, session.run_folder, coordinator.assignments, config.format, bool(outcome.stopped))
         return finish(session, outcome)
-
-
-def check(config: DictConfig) -> None:
-    """Hold the settings of a run against their ranges.
-
-    Raises:
-        ConfigError: If one is missing or out of range.
-    """
-    for key, example in (("input", "input=photo.jpg mask=hole.png"), ("output", "output=results")):
-        if OmegaConf.is_missing(config, key) or config[key] is None:
-            raise ConfigError(f"predict needs {key}=, for example {example}.")
-    if config.format not in FORMATS:
-        raise ConfigError(f"format={config.format}: expected one of {', '.join(FORMATS)}.")
-    mask_options(config)
-    require_bool(config, "overwrite")
-    check_positive(config, "threads", whole=True)
-    check_positive(config, "patience")
-    if config.evaluate is not None:
-        require_bool(config, "evaluate")
-    for name in config.metrics:
-        if name not in (*PAIRWISE, *SETWISE):
-            raise ConfigError(f"metrics={config.metrics}: expected some of {', '.join((*PAIRWISE, *SETWISE))}.")
 
 
 def partition(session: Session, coordinator: Coordinator) -> tuple[list[ImageMaskPair], list[ImageMaskPair]]:
@@ -120,7 +93,7 @@ def recorded(session: Session, early: Sequence[warnings.WarningMessage]) -> Iter
         early: Warnings from before there was a log.
     """
     config, run_folder, first = session.config, session.run_folder, session.trainer.is_global_zero
-    settings = {"configuration": run_folder.configuration, "settings": run_folder.settings, **plain(config)}
+    settings = {"configuration": run_folder.configuration, "settings": run_folder.settings, **config.model_dump()}
     with logged(run_folder.log):
         for warning in early:
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
@@ -150,7 +123,7 @@ def predict(
     try:
         with _stoppable():
             if own:
-                data = PairDataModule(session.dataset(own))
+                data = PairDataModule(make_dataset(session.config, own))
                 session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
             reports = coordinator.gather_reports()
     except KeyboardInterrupt:
@@ -189,7 +162,7 @@ def finish(session: Session, outcome: Outcome) -> int:
     """
     request, run_folder, loggers = session.request, session.run_folder, session.loggers
     run_folder.failures = [*request.failures, *run_folder.failures]
-    rows, summary = conclude(request, run_folder, outcome, session.dataset(request.pairs), session.config)
+    rows, summary = conclude(request, run_folder, outcome, session.config)
     if not outcome.stopped:
         publish(loggers, run_folder, session.panels.selected, rows, summary)
     loggers.status = outcome.stopped or int(bool(run_folder.failures))

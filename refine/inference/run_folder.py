@@ -24,8 +24,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
+from refine.config import PredictConfig
 from refine.data.pairs import Failure
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, write_atomic
 
@@ -82,9 +83,9 @@ class RunFolder:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / name, data, self._scratch)
 
-    def write_configuration(self, config: DictConfig) -> None:
+    def write_configuration(self, config: PredictConfig) -> None:
         """Write the whole configuration of this run."""
-        self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        self.write("config.yaml", yaml.safe_dump(config.model_dump(), allow_unicode=True, sort_keys=False))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write means, gains and verdicts."""

@@ -1,17 +1,13 @@
 """All that one process of a run works with: refiner, run folder, loggers, callbacks, trainer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig
 
-from refine.config import plain
+from refine.config import PredictConfig
 from refine.core.refiner import Refiner
-from refine.data.dataset import MaskOptions, PairDataset
-from refine.data.pairs import ImageMaskPair
-from refine.factory import make_refiner, mask_options
+from refine.factory import make_refiner
 from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
 from refine.inference.callbacks.panels import Panels
@@ -33,7 +29,7 @@ class Session:
     """All that one process of a run works with.
 
     Attributes:
-        config: Composed configuration of ``refine predict``.
+        config: Settings of the run.
         request: Images, masks and output folder.
         refiner: Refiner on its device.
         run_folder: Run folder in the output folder.
@@ -42,7 +38,7 @@ class Session:
         trainer: Lightning's trainer with all callbacks.
     """
 
-    config: DictConfig
+    config: PredictConfig
     request: Request
     refiner: Refiner
     run_folder: RunFolder
@@ -50,17 +46,12 @@ class Session:
     panels: Panels
     trainer: L.Trainer
 
-    def dataset(self, pairs: Sequence[ImageMaskPair]) -> PairDataset:
-        """Pairs as this run reads them."""
-        options = MaskOptions(*mask_options(self.config))
-        return PairDataset(pairs, options, self.config.format, self.config.data.side)
 
-
-def prepare(config: DictConfig, request: Request) -> Session:
+def prepare(config: PredictConfig, request: Request) -> Session:
     """Build the refiner, the run folder and the trainer with its callbacks.
 
     Args:
-        config: Composed configuration of ``refine predict``.
+        config: Settings of the run.
         request: Work of the run.
     """
     use_own_device()
@@ -77,7 +68,7 @@ def prepare(config: DictConfig, request: Request) -> Session:
     return Session(config, request, refiner, run_folder, loggers, panels, trainer)
 
 
-def _scoring(config: DictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
+def _scoring(config: PredictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
     if config.evaluate is False:
         return None
     learned = learned_scores([name for name in config.metrics if name in PAIRWISE])
@@ -85,10 +76,9 @@ def _scoring(config: DictConfig, refiner: Refiner, run_folder: RunFolder) -> Sco
 
 
 def _panels(
-    config: DictConfig, request: Request, refiner: Refiner, run_folder: RunFolder, scoring: Scoring | None
+    config: PredictConfig, request: Request, refiner: Refiner, run_folder: RunFolder, scoring: Scoring | None
 ) -> Panels:
     """Pictures for the loggers: none where there are no loggers."""
-    settings = plain(config.panels)
-    keys, count = settings.pop("keys"), settings.pop("count")
-    selected = choose((pair.key for pair in request.pairs), keys, count) if config.logger else []
-    return Panels(run_folder, selected, Evaluator(refiner).plain, scoring, **settings)
+    panels = config.panels
+    selected = choose((pair.key for pair in request.pairs), panels.keys, panels.count) if config.logger else []
+    return Panels(run_folder, selected, Evaluator(refiner).plain, scoring, panels.every, panels.side)

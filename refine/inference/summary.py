@@ -8,7 +8,7 @@ from refine.data.masks import joint_hash
 from refine.data.subset import list_hash
 
 CONTROLS = ("plain", "upscaled")
-TOLD = ("psnr_hole_torchmetrics", "ssim_hole_refine", "sharpness_hole_refine")  # in the one line for the terminal
+HEADLINES = ("psnr_hole_torchmetrics", "ssim_hole_refine", "sharpness_hole_refine")  # in the one line for the terminal
 
 
 def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -23,28 +23,28 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         images, ``verdicts`` (how many are better, worse and unsure), ``seconds`` and ``peak_memory_mib``.
     """
     names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
-    said: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "images": {"n": len(rows), "hash": list_hash(str(row["key"]) for row in rows)},
         "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
         "gain": {control: _gains(rows, names, control) for control in CONTROLS},
         "seconds": _mean(row.get("seconds") for row in rows),
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
     }
-    said["gain"] = {control: gains for control, gains in said["gain"].items() if gains}
+    summary["gain"] = {control: gains for control, gains in summary["gain"].items() if gains}
     if hashes := [row["mask_hash"] for row in rows if row.get("mask_hash")]:
-        said["masks_hash"] = joint_hash(hashes)
+        summary["masks_hash"] = joint_hash(hashes)
     if verdicts := [row["verdict"] for row in rows if row.get("verdict")]:
-        said["verdicts"] = {word: verdicts.count(word) for word in ("better", "worse", "unsure")}
-    return said
+        summary["verdicts"] = {word: verdicts.count(word) for word in ("better", "worse", "unsure")}
+    return summary
 
 
-def told(summary: Mapping[str, Any]) -> list[str]:
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The most telling lines of a summary, for the terminal."""
     lines = []
-    for name in (name for name in TOLD if name in summary["scores"]):
-        line = f"{name} {_written(summary['scores'][name])}"
+    for name in (name for name in HEADLINES if name in summary["scores"]):
+        line = f"{name} {_with_error(summary['scores'][name])}"
         gains = {control: gain[name] for control, gain in summary["gain"].items() if name in gain}
-        lines.append(line + "".join(f", {control} {_written(gain, '+')}" for control, gain in gains.items()))
+        lines.append(line + "".join(f", {control} {_with_error(gain, '+')}" for control, gain in gains.items()))
     if "verdicts" in summary:
         lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))
     return lines
@@ -76,5 +76,5 @@ def _mean(values: Iterable[float | None]) -> dict[str, float]:
     return {"mean": round(mean, 6), "error": round(math.sqrt(spread / len(known)), 6), "n": len(known)}
 
 
-def _written(value: Mapping[str, float], sign: str = "") -> str:
+def _with_error(value: Mapping[str, float], sign: str = "") -> str:
     return f"{value['mean']:{sign}.4g} ± {value['error']:.2g}"

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from refine.core.types import Sample
-from refine.data.dataset import MaskOptions, PairDataset
-from refine.data.discovery import find_pairs
-from refine.factory import mask_generator, mask_options
+from refine.factory import make_dataset
+from refine.inference.discover import discover
 from refine.inference.finished_run import read_config
 from refine.inference.panels import HOLE
 from refine.io.picture import read_picture, to_tensor
@@ -125,13 +124,10 @@ def _inputs(run: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
     """Images as a run read them."""
     try:
         config = read_config(run.folder)
-        suite = mask_generator(config)
-        truth = config.truth or ("input" if suite else None)
-        pairs, _ = find_pairs(config.input, config.mask, suite or config.masks, config.output, truth)
+        pairs = [pair for pair in discover(config).pairs if pair.key in keys]
     except (OSError, ValueError):  # moved since
         return {}
-    pairs = [pair for pair in pairs if pair.key in keys]
-    samples = PairDataset(pairs, MaskOptions(*mask_options(config)), config.format, config.data.side)
+    samples = make_dataset(config, pairs)
     read = (samples[index] for index in range(len(pairs)))
     return {sample.key: sample for sample in read if isinstance(sample, Sample)}
 

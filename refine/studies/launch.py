@@ -9,6 +9,7 @@ meet the caller's. Launchers send :func:`task` to wherever a job runs: a process
 import os
 import platform
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -17,13 +18,47 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from refine.config import CONFIGS, compose
-from refine.studies.plan import finish, read_plan
+from refine.config import CONFIGS, PredictConfig, literal
+from refine.studies.plan import STUDY, finish, read_plan
+from refine.studies.spec import StudyRun
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 STOPPED = (130, 143)  # exit statuses of Ctrl-C and SIGTERM
+
+
+def launch(runs: Sequence[StudyRun], output: Path, launcher: Sequence[str]) -> int:
+    """Do runs to their ends, in a process of its own; how each ended is on disk.
+
+    Args:
+        runs: Runs of the plan in ``output``.
+        output: Folder of the study's results.
+        launcher: Override ``launcher=<name>``, then Hydra's own ``hydra.<key>=<value>``.
+
+    Returns:
+        130 after Ctrl-C, 143 after SIGTERM, else 0.
+    """
+    if not runs:
+        return 0
+    arguments = {
+        "study": _quoted(str(output)),
+        "job": ",".join(_quoted(run.name) for run in runs),
+        "hydra.sweep.dir": _quoted(str(output / STUDY / "jobs")),
+    }
+    command = [sys.executable, "-m", "refine.studies.launch", "--multirun", *(f"{k}={v}" for k, v in arguments.items())]
+    process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        return 130
+    return status if status in STOPPED else 0
+
+
+def _quoted(text: str) -> str:
+    return str(QuotedString(literal(text), Quote.single).with_quotes())
 
 
 def task(config: DictConfig) -> int:
@@ -54,7 +89,7 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
     from refine.inference import pipeline  # not before a job runs: torch and Lightning take seconds
 
     try:
-        status = pipeline.run(compose("predict", overrides), overrides)
+        status = pipeline.run(PredictConfig.compose(overrides), overrides)
     except (ValueError, OSError) as error:
         print(f"refine: error: {error}", file=sys.stderr)
         return 2, str(error)

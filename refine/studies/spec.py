@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 FILE = "study.yaml"
 # Whatever the base says of steps or levels, a control stays what it is.

@@ -23,7 +23,7 @@ from refine.backbones.lama.adapter import LaMa
 from refine.backbones.lama.fold import fold as fold_norms
 from refine.backbones.replay.tree import named_tensors
 from refine.backbones.sequential import SequentialBackbone
-from refine.config import compose
+from refine.config import InpaintConfig
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import make_level
 from refine.core.refiner import Refiner
@@ -55,7 +55,7 @@ class Subject:
 
     def _load(self, words: Collection[str], *overrides: str) -> Refiner:
         """Refiner with the words' settings, and with random weights where none are configured."""
-        config = compose("predict", [*self._overrides, *overrides])
+        config = InpaintConfig.compose([*self._overrides, *overrides])
         for word in BACKBONE_WORDS:
             if word in config.backbone:
                 config.backbone[word] = word in words
@@ -64,7 +64,7 @@ class Subject:
             try:
                 return make_refiner(config).to(self._device)
             except UnusableWeights:
-                config.backbone.weights = "random"
+                config.backbone["weights"] = "random"
                 return make_refiner(config).to(self._device)
 
     def _timed(self, work: Callable[[], object]) -> tuple[float, float]:

@@ -187,7 +187,7 @@ def test_the_command_for_readers(name):
     [
         (["backbone=cv2_ns"], "backbone 'cv2_ns' has no feature map to cut at"),
         (["backbone=aot_gan"], "backbone 'aot_gan' needs its weights"),
-        (["size=0"], "size=0: expected a whole number"),
+        (["size=0"], "size=0: expected a number greater than 0"),
         (["repeats=true"], "repeats=True: expected a whole number"),
         (["tiny=perhaps"], "tiny=perhaps: expected true or false"),
         (["plot=x.jpeg"], "plot=x.jpeg: expected a file ending in one of .png .pdf .svg"),
@@ -200,7 +200,7 @@ def test_what_makes_no_sense(overrides, message):
 
 
 def test_a_plot_without_matplotlib_is_refused_before_the_work(monkeypatch):
-    monkeypatch.setattr("refine.cli.layers.find_spec", lambda name: None)
+    monkeypatch.setattr("refine.analysis.plots.find_spec", lambda name: None)
     outcome = refine("layers", "plot=x.png")
     assert outcome.status == 2 and "pip install 'refine-inpainting[plots]'" in outcome.err
 

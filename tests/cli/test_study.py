@@ -13,7 +13,10 @@ def test_requests_that_make_no_sense(tmp_path):
         ([folder], "study needs output="),
         ([tmp_path, "output=x"], "a study is a folder with study.yaml"),
         ([folder, "output=x", "launcher=slurm"], "launcher=slurm: expected one of basic, joblib"),
-        ([folder, f"output={tmp_path / 'x'}"], "arm a: there is no setting 'refiner.step'; did you mean refiner.steps"),
+        (
+            [folder, "input=a", f"output={tmp_path / 'x'}"],
+            "arm a: there is no setting 'refiner.step'; did you mean refiner.steps",
+        ),
         ([folder, f"output={tmp_path / 'y'}", "report_only=true"], "no study was run there"),
     ]:
         outcome = refine("study", *overrides)

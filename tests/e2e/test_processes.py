@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from benchmarks import processes
 from benchmarks.processes import DDP, children, results, rows, stamps, ways
-from refine.config import ConfigError, compose
+from refine.config import ConfigError, PredictConfig
 from refine.inference.distributed.strategy import IndependentProcesses, make_trainer, set_threads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,7 +175,7 @@ def test_a_full_disk(folder, tiny):
 
 
 def trainer_of(*overrides: str):
-    config = compose("predict", ["input=in", "output=out", *overrides])
+    config = PredictConfig.compose(["input=in", "output=out", *overrides])
     return make_trainer(config.trainer, torch.device("cpu"))
 
 
@@ -249,9 +249,9 @@ def test_in_a_shell_of_slurm_without_srun(monkeypatch):
     [
         (["trainer.strategy=ddp", *DDP], "processes share nothing here"),
         (["trainer=gpu", "device=cpu"], "trainer: "),
-        (["threads=0"], "threads=0: expected a whole number above 0"),
+        (["threads=0"], "threads=0: expected a number greater than 0"),
         (["threads=1.5"], "threads=1.5"),
-        (["patience=0"], "patience=0: expected a number above 0"),
+        (["patience=0"], "patience=0: expected a number greater than 0"),
     ],
 )
 def test_what_cannot_be(tmp_path, tiny, overrides, message):

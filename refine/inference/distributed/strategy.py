@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -20,7 +20,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, ListConfig
 from torch.distributed import HashStore
 
 from refine.config import ConfigError, build
@@ -76,27 +75,27 @@ class IndependentProcesses(ParallelStrategy):
         return obj
 
 
-def make_trainer(config: DictConfig, device: torch.device, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+def make_trainer(section: Mapping[str, Any], device: torch.device, callbacks: Sequence[Callback] = ()) -> L.Trainer:
     """The trainer, on the device the refiner was placed on unless another is asked for.
 
     Args:
-        config: ``trainer`` of the configuration; ``accelerator: auto`` is replaced by what is found.
+        section: Section ``trainer`` of a configuration; ``accelerator: auto`` follows ``device``.
         device: Device of the refiner.
         callbacks: Callbacks in the order in which they are called.
 
     Raises:
         ConfigError: If there is no such trainer here, or it does not fit how this process was started.
     """
-    one = _is_one(config)
-    if config.accelerator == "auto":
-        config.accelerator = {"cuda": "gpu"}.get(device.type, device.type)
-    if one and config.devices == 1 and device.index is not None:
-        config.devices = [device.index]
-    if not one and config.strategy != "auto":
-        raise ConfigError(f"trainer.strategy={config.strategy}: processes share nothing here; leave it at auto.")
+    settings, one = dict(section), _is_one(section)
+    if settings["accelerator"] == "auto":
+        settings["accelerator"] = {"cuda": "gpu"}.get(device.type, device.type)
+    if one and settings["devices"] == 1 and device.index is not None:
+        settings["devices"] = [device.index]
+    if not one and settings["strategy"] != "auto":
+        raise ConfigError(f"trainer.strategy={settings['strategy']}: processes share nothing here; leave it at auto.")
     several = {} if one else {"strategy": IndependentProcesses(), "plugins": _environment()}
     try:
-        trainer: L.Trainer = build(config, callbacks=list(callbacks), **several)
+        trainer: L.Trainer = build(settings, callbacks=list(callbacks), **several)
         if isinstance(trainer.strategy, IndependentProcesses):
             _check_count(trainer.strategy)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -189,10 +188,10 @@ def _orphaned() -> bool:
     return os.environ.get(PARENT, "") not in ("", str(os.getppid()))
 
 
-def _is_one(config: DictConfig) -> bool:
+def _is_one(section: Mapping[str, Any]) -> bool:
     """Whether a single process is asked for; ``auto`` may come out as several."""
-    devices = config.devices
-    return config.num_nodes == 1 and (devices in (1, "1") or (isinstance(devices, ListConfig) and len(devices) == 1))
+    devices = section["devices"]
+    return section["num_nodes"] == 1 and (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1))
 
 
 def _check_count(strategy: IndependentProcesses) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
-from omegaconf import DictConfig
 
 from refine.config import build
 from refine.inference.logging.console import log
@@ -69,7 +68,7 @@ def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: 
     """
     nodes = {"logger": config} if "_target_" in config else config
     for name, node in nodes.items():
-        if isinstance(node, DictConfig) and "_target_" in node:
+        if isinstance(node, dict) and "_target_" in node:
             place = {"save_dir": str(folder)} if node.get("save_dir", "") is None else {}
             loggers.add(str(name), partial(build, node, **place))
     loggers.each(lambda logger: logger.log_hyperparams(dict(settings)))

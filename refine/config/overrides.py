@@ -10,9 +10,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -21,24 +20,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
-from refine.backbones.user_modules import import_fault, look_in, modules_of_users
+from refine.backbones.user_modules import look_in
+from refine.config.errors import ConfigError, describe
 
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
 )
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parents[1]
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
 _RENAMED = {"refiner.checkpoint": "refiner.gradient_checkpointing"}  # old spellings, for one release
-
-
-class ConfigError(ValueError):
-    """What a user asked for does not make a configuration."""
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -67,74 +62,6 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         _set(config, key, value)
     _check_interpolations(config)
     return config
-
-
-def plain(node: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a configuration as an ordinary dictionary, everything in it resolved."""
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    assert isinstance(values, Mapping)
-    return {str(key): value for key, value in values.items()}
-
-
-def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
-    """Call a ``_target_``; what is wrong with a value is said without Hydra's frames around it.
-
-    Args:
-        node: Section of a configuration with ``_target_`` and its arguments.
-        **arguments: Further arguments, objects allowed.
-
-    Raises:
-        ConfigError: If an argument is unknown, missing or of the wrong kind, or the target cannot be found.
-        Exception: Whatever the target raises itself.
-    """
-    settings = plain(node)
-    # A path may hold ${, which Hydra would take for an interpolation of its own.
-    paths = {key: value for key, value in settings.items() if isinstance(value, str) and "${" in value}
-    try:
-        # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
-        rest = {key: value for key, value in settings.items() if key not in paths}
-        with modules_of_users():
-            make = instantiate(rest, _convert_="all", _partial_=True)
-    except HydraException as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, ValueError):
-            raise cause from None
-        target = str(settings.get("_target_"))
-        reason = import_fault(target) or str(cause or error).splitlines()[0]
-        raise ConfigError(f"cannot build {target}: {reason}") from None
-    try:
-        return make(**paths, **arguments)
-    except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
-        values = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "_target_")
-        raise ConfigError(f"cannot build {settings.get('_target_')} from {values}: {error}") from error
-
-
-def describe(error: Exception) -> str:
-    """The first lines of a Hydra or OmegaConf error, without its advice on internals."""
-    message = str(error).partition("Config search path:")[0]
-    return "\n".join(line for line in message.splitlines() if line.strip() and "To append" not in line)
-
-
-def require_bool(config: DictConfig, key: str) -> bool:
-    """A setting that is true or false; Hydra reads ``no`` as a text, which would count as true.
-
-    Raises:
-        ConfigError: If it is neither.
-    """
-    if not isinstance(config[key], bool):
-        raise ConfigError(f"{key}={config[key]}: expected true or false.")
-    return bool(config[key])
-
-
-def check_positive(config: DictConfig, key: str, whole: bool = False) -> None:
-    """Check that a setting is a number above 0.
-
-    Raises:
-        ConfigError: If it is not.
-    """
-    value = config[key]
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
-        raise ConfigError(f"{key}={value}: expected a {'whole ' * whole}number above 0.")
 
 
 def _current(override: str) -> str:

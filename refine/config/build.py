@@ -1,0 +1,51 @@
+"""Section of a configuration -> object."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from refine.backbones.user_modules import import_fault, modules_of_users
+from refine.config.errors import ConfigError
+
+
+def plain(node: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a configuration as an ordinary dictionary, everything in it resolved."""
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    assert isinstance(values, Mapping)
+    return {str(key): value for key, value in values.items()}
+
+
+def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
+    """Call a ``_target_``; what is wrong with a value is said without Hydra's frames around it.
+
+    Args:
+        node: Section of a configuration with ``_target_`` and its arguments.
+        **arguments: Further arguments, objects allowed.
+
+    Raises:
+        ConfigError: If an argument is unknown, missing or of the wrong kind, or the target cannot be found.
+        Exception: Whatever the target raises itself.
+    """
+    settings = plain(node)
+    # A path may hold ${, which Hydra would take for an interpolation of its own.
+    paths = {key: value for key, value in settings.items() if isinstance(value, str) and "${" in value}
+    try:
+        # Arguments stay out of Hydra's hands, which would make plain dicts of dataclasses.
+        rest = {key: value for key, value in settings.items() if key not in paths}
+        with modules_of_users():
+            make = instantiate(rest, _convert_="all", _partial_=True)
+    except HydraException as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, ValueError):
+            raise cause from None
+        target = str(settings.get("_target_"))
+        reason = import_fault(target) or str(cause or error).splitlines()[0]
+        raise ConfigError(f"cannot build {target}: {reason}") from None
+    try:
+        return make(**paths, **arguments)
+    except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
+        values = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "_target_")
+        raise ConfigError(f"cannot build {settings.get('_target_')} from {values}: {error}") from error

@@ -1,0 +1,11 @@
+"""What is wrong with a request, in words that do not need Hydra's internals."""
+
+
+class ConfigError(ValueError):
+    """What a user asked for does not make a configuration."""
+
+
+def describe(error: Exception) -> str:
+    """The first lines of a Hydra or OmegaConf error, without its advice on internals."""
+    message = str(error).partition("Config search path:")[0]
+    return "\n".join(line for line in message.splitlines() if line.strip() and "To append" not in line)

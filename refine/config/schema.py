@@ -1,0 +1,208 @@
+"""The settings of each command as a typed object: what is in it has the right type and lies in its range.
+
+The defaults stand in ``configs/``, beside what they mean. A section with ``_target_`` is checked by what it builds.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails
+
+from refine.config.errors import ConfigError
+from refine.config.overrides import compose
+
+Section = dict[str, Any]
+Kind = Literal["thin", "medium", "thick"]
+WORDS = {
+    "Value error, ": "",
+    "Input should be greater": "expected a number greater",
+    "Input should be less": "expected a number less",
+    "Input should be": "expected",
+    "a valid boolean": "true or false",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "a text",
+    "a valid list": "a list, such as [a,b]",
+}  # of pydantic -> of a user
+
+
+class Settings(BaseModel):
+    """Base of the settings of all commands."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+    command: ClassVar[str]
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str]) -> Self:
+        """Compose the settings of the command.
+
+        Args:
+            overrides: Hydra's ``key=value``, as for :func:`refine.config.compose`.
+
+        Raises:
+            ConfigError: If an override is malformed, names what is not there, or has a value out of its range.
+        """
+        return cls.check(compose(cls.command, overrides))
+
+    @classmethod
+    def check(cls, config: DictConfig) -> Self:
+        """Take a composed configuration, and hold it against types and ranges.
+
+        Args:
+            config: Composed configuration of the command; interpolations may be unresolved.
+
+        Raises:
+            ConfigError: If a setting is missing, of another type, or out of its range.
+        """
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        keys = fields if cls.model_config.get("extra") != "forbid" else map(str, config)
+        values = {key: _value(config, key) for key in keys if key in config and not OmegaConf.is_missing(config, key)}
+        for key, field in fields.items():
+            if field.examples and values.get(key) is None:
+                raise ConfigError(f"{cls.command} needs {key}=, for example {field.examples[0]}.")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error.errors()[0])) from None
+
+
+class RefinerConfig(Settings):
+    """What a refiner is built of."""
+
+    command = "predict"
+    backbone: Section
+    pyramid: Section
+    objective: Section
+    refiner: Section
+    device: str
+
+
+class InpaintConfig(RefinerConfig):
+    """A refiner, and how images and masks are read and written."""
+
+    mask_threshold: Annotated[float, Field(gt=0, le=1)]
+    mask_invert: bool
+    mask_dilate: NonNegativeInt
+    format: Literal["png", "jpg", "webp", "tiff", "bmp"]
+
+    @property
+    def mask_options(self) -> tuple[float, bool, int]:
+        """Threshold, inversion and dilation (px) of mask files."""
+        return self.mask_threshold, self.mask_invert, self.mask_dilate
+
+
+class DataConfig(BaseModel):
+    """Which images, and at which size."""
+
+    model_config = Settings.model_config
+    side: PositiveInt | None
+    limit: PositiveInt | None
+    seed: int
+    table: str | None
+
+
+class PanelsConfig(BaseModel):
+    """Pictures for the loggers."""
+
+    model_config = Settings.model_config
+    keys: list[str] | None
+    count: NonNegativeInt
+    every: PositiveInt
+    side: PositiveInt | None
+
+
+class PredictConfig(InpaintConfig):
+    """One run over many images."""
+
+    model_config = ConfigDict(extra="forbid")
+    input: Annotated[str, Field(examples=["input=photo.jpg mask=hole.png"])]
+    output: Annotated[str, Field(examples=["output=results"])]
+    mask: str | None
+    masks: str | None
+    mask_seed: int
+    mask_area: Annotated[float, Field(gt=0, le=1)]
+    truth: str | None
+    evaluate: bool | None
+    metrics: list[Literal["lpips", "fid", "kid"]]
+    inception_weights: str | None
+    overwrite: bool
+    threads: PositiveInt
+    patience: PositiveFloat
+    data: DataConfig
+    trainer: Section
+    logger: Section
+    panels: PanelsConfig
+
+
+class CheckConfig(Settings):
+    """A backbone against the contract of adapters."""
+
+    command = "check"
+    backbone: Section
+    tiny: bool
+    device: str
+
+
+class LayersConfig(CheckConfig):
+    """The cuts of a backbone."""
+
+    command = "layers"
+    size: PositiveInt
+    repeats: PositiveInt
+    json_: Annotated[bool, Field(alias="json")]  # json is a method of pydantic's
+    plot: str | None
+
+
+class MasksConfig(Settings):
+    """Masks drawn for a folder of photos."""
+
+    command = "masks"
+    input: Annotated[str, Field(examples=["input=photos"])]
+    output: Annotated[str, Field(examples=["output=masks"])]
+    kind: Kind
+    seed: int
+    max_area: Annotated[float, Field(gt=0, le=1)]
+    data: DataConfig
+
+
+class FetchConfig(Settings):
+    """Official weights of a backbone."""
+
+    command = "fetch"
+    backbone: Section
+    cache: str | None
+
+
+class BackbonesConfig(Settings):
+    """The list of all backbones."""
+
+    command = "backbones"
+    json_: Annotated[bool, Field(alias="json")]
+
+
+class StudyConfig(Settings):
+    """The arms of a study."""
+
+    command = "study"
+    study: Annotated[str, Field(examples=["experiments/which_layers"])]
+    output: Annotated[str, Field(examples=["output=runs/which_layers"])]
+    controls: str | None
+    report_only: bool
+    publish: bool
+    page_mib: PositiveFloat
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    return OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """What is wrong with which value."""
+    text, key = error["msg"], ".".join(map(str, error["loc"]))
+    for pydantics, ours in WORDS.items():
+        text = text.replace(pydantics, ours)
+    if error["type"] == "extra_forbidden":
+        return f"there is no setting '{key}'."
+    return f"{key}={error['input']}: {text}." if key else text
