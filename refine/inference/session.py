@@ -10,6 +10,7 @@ from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
+from refine.inference.callbacks.live_progress import LiveProgress
 from refine.inference.callbacks.panels import Panels
 from refine.inference.callbacks.progress import ProgressBar
 from refine.inference.callbacks.writer import ResultWriter
@@ -17,7 +18,6 @@ from refine.inference.discover import Request
 from refine.inference.distributed.strategy import make_trainer, set_threads, use_own_device
 from refine.inference.fingerprint import pixel_settings
 from refine.inference.logging.loggers import Loggers
-from refine.inference.logging.publish import LiveProgress
 from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
 from refine.metrics.evaluator import Evaluator

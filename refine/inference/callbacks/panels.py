@@ -44,9 +44,6 @@ class Panels(Callback):
         every: int = 5,
         side: int | None = 768,
     ) -> None:
-        for name, value in (("every", every), ("side", side)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"panels.{name}={value}: expected a whole number, 1 or more.")
         self.run_folder = run_folder
         self.selected = frozenset(selected)
         self.plain = plain

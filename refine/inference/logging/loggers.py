@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from refine.config import build
 from refine.inference.logging.console import log
+from refine.inference.logging.curves import Point
 
 
 class Loggers:
@@ -79,6 +80,19 @@ def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: 
         raise
     finally:
         loggers.finish()
+
+
+def log_point(logger: Logger, point: Point) -> None:
+    """Log values at one place of their axis.
+
+    Args:
+        logger: Logger of one kind.
+        point: Values, the name of their axis, and the place on it.
+    """
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({point.axis: point.index, **point.values})
+    else:
+        logger.log_metrics(dict(point.values), point.index)
 
 
 def wandb_logger(

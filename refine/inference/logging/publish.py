@@ -1,7 +1,7 @@
-"""What the loggers are told: a sign of life with every image, and everything once all processes are done.
+"""What the loggers are told once all processes are done: curves, a row per image, pictures, summary.
 
-Nothing is logged where it happens: only one process has loggers, and what the others did, or an earlier run that was
-killed, is in the rows and pictures on disk. From there all loggers get the same numbers.
+Nothing but progress is logged where it happens: only one process has loggers, and what the others did, or an earlier
+run that was killed, is in the rows and pictures on disk. From there all loggers get the same numbers.
 """
 
 import shutil
@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import lightning as L
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from refine.core.types import Refinement
 from refine.inference.logging.curves import Point, Row, flat, printable, series, table
-from refine.inference.logging.loggers import Loggers
+from refine.inference.logging.loggers import Loggers, log_point
 from refine.inference.panels import Frame, Panel, find
 from refine.inference.run_folder import RunFolder
 
@@ -60,54 +57,22 @@ def publish(
     loggers.each(lambda logger: _tell(logger, report))
 
 
-class LiveProgress(Callback):
-    """Tells the loggers of this process every image it has done.
-
-    Args:
-        loggers: Loggers that are open.
-    """
-
-    def __init__(self, loggers: Loggers) -> None:
-        self.loggers = loggers
-        self._done = 0
-
-    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-        """One more is done."""
-        if not self.loggers:
-            return
-        self._done += 1
-        values = {"progress/done": float(self._done)}
-        if isinstance(outputs, Refinement):
-            values["progress/seconds"] = sum(level.seconds for level in outputs.levels)
-            if len(losses := outputs.levels[-1].losses):
-                values["progress/last_loss"] = losses[-1].mean().item()
-        point = Point("progress", self._done, values)
-        self.loggers.each(lambda logger: _log(logger, point))
-
-
 def _tell(logger: Logger, report: Report) -> None:
     points = list(series(report.rows, [panel.key for panel in report.panels]))
     summary = flat(report.summary)
     if isinstance(logger, WandbLogger):
         _define(logger.experiment, points, report.panels)
     for point in points:
-        _log(logger, point)
+        log_point(logger, point)
     if isinstance(logger, WandbLogger):
         _tell_wandb(logger, report, summary)
         return
     numbers = {name: value for name, value in summary.items() if isinstance(value, int | float)}
     if numbers:
-        _log(logger, Point("summary", 0, numbers))
+        log_point(logger, Point("summary", 0, numbers))
     if isinstance(logger, TensorBoardLogger):
         _show_tensorboard(logger, report.panels)
     logger.save()
-
-
-def _log(logger: Logger, point: Point) -> None:
-    if isinstance(logger, WandbLogger):
-        logger.experiment.log({point.axis: point.index, **point.values})
-    else:
-        logger.log_metrics(dict(point.values), point.index)
 
 
 def _define(run: Any, points: Sequence[Point], panels: Sequence[Panel]) -> None:
