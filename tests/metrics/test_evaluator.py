@@ -12,7 +12,7 @@ from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
 from refine.core.types import Features, Level, Sample
-from refine.inference.summary import summarize, told
+from refine.inference.summary import summarize, summary_lines
 from refine.metrics.evaluator import Evaluator, verdict
 
 
@@ -93,17 +93,21 @@ def noisy(seed, level):
 )
 def test_the_verdict_names_the_better_image(plain, refined, said):
     truth, mask = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 1, 64, 64)
-    told = verdict(truth + noisy(1, refined), truth + noisy(2, plain), truth, mask, "a")
-    assert told["verdict"] == said
-    assert told["verdict_low"] < told["verdict_gain"] < told["verdict_high"]
-    assert told["verdict_gain"] == pytest.approx(20 * math.log10(plain / refined), abs=0.3)
+    summary_lines = verdict(truth + noisy(1, refined), truth + noisy(2, plain), truth, mask, "a")
+    assert summary_lines["verdict"] == said
+    assert summary_lines["verdict_low"] < summary_lines["verdict_gain"] < summary_lines["verdict_high"]
+    assert summary_lines["verdict_gain"] == pytest.approx(20 * math.log10(plain / refined), abs=0.3)
 
 
 def test_the_verdict_is_unsure_about_a_tiny_hole_and_finite_about_a_perfect_fill():
     truth, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
     mask[..., 10:13, 10:13] = 1
-    told = verdict(truth, truth + noisy(2, 0.1), truth, mask, "a")
-    assert told["verdict"] == "unsure" and math.isnan(told["verdict_low"]) and 20 < told["verdict_gain"] < 200
+    summary_lines = verdict(truth, truth + noisy(2, 0.1), truth, mask, "a")
+    assert (
+        summary_lines["verdict"] == "unsure"
+        and math.isnan(summary_lines["verdict_low"])
+        and 20 < summary_lines["verdict_gain"] < 200
+    )
 
 
 def test_the_verdict_of_one_place_that_decides_is_unsure():
@@ -112,8 +116,8 @@ def test_the_verdict_of_one_place_that_decides_is_unsure():
     plain = truth + noisy(1, 0.1)
     refined = truth + noisy(2, 0.1)
     plain[..., :4, :4] += 1.0
-    told = verdict(refined, plain, truth, mask, "a")
-    assert told["verdict_gain"] > 0.5 and told["verdict"] == "unsure"
+    summary_lines = verdict(refined, plain, truth, mask, "a")
+    assert summary_lines["verdict_gain"] > 0.5 and summary_lines["verdict"] == "unsure"
 
 
 def test_a_verdict_follows_the_key_alone():
@@ -145,11 +149,11 @@ def test_a_summary_pairs_the_images():
     assert gain["mean"] == pytest.approx(1, abs=0.15) and gain["error"] < 0.1 and "upscaled" not in summary["gain"]
     assert summary["verdicts"] == {"better": 7, "worse": 0, "unsure": 1}
     assert summary["peak_memory_mib"] == 107 and summary["seconds"]["mean"] == 2
-    assert any("better 7" in line for line in told(summary))
+    assert any("better 7" in line for line in summary_lines(summary))
     assert summarize(rows()[::-1])["masks_hash"] == summary["masks_hash"] != summarize(rows(7))["masks_hash"]
 
 
 def test_what_is_not_there_or_not_finite_is_left_out_and_counted():
     some = [*rows(3), {"key": "b", "psnr_hole_torchmetrics": math.inf}, {"key": "c"}]
     assert summarize(some)["scores"]["psnr_hole_torchmetrics"]["n"] == 3
-    assert summarize([])["images"]["n"] == 0 and told(summarize([])) == []
+    assert summarize([])["images"]["n"] == 0 and summary_lines(summarize([])) == []
