@@ -93,20 +93,20 @@ def noisy(seed, level):
 )
 def test_the_verdict_names_the_better_image(plain, refined, said):
     truth, mask = torch.full((1, 3, 64, 64), 0.5), torch.ones(1, 1, 64, 64)
-    summary_lines = verdict(truth + noisy(1, refined), truth + noisy(2, plain), truth, mask, "a")
-    assert summary_lines["verdict"] == said
-    assert summary_lines["verdict_low"] < summary_lines["verdict_gain"] < summary_lines["verdict_high"]
-    assert summary_lines["verdict_gain"] == pytest.approx(20 * math.log10(plain / refined), abs=0.3)
+    row = verdict(truth + noisy(1, refined), truth + noisy(2, plain), truth, mask, "a")
+    assert row["verdict"] == said
+    assert row["verdict_low"] < row["verdict_gain"] < row["verdict_high"]
+    assert row["verdict_gain"] == pytest.approx(20 * math.log10(plain / refined), abs=0.3)
 
 
 def test_the_verdict_is_unsure_about_a_tiny_hole_and_finite_about_a_perfect_fill():
     truth, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
     mask[..., 10:13, 10:13] = 1
-    summary_lines = verdict(truth, truth + noisy(2, 0.1), truth, mask, "a")
+    row = verdict(truth, truth + noisy(2, 0.1), truth, mask, "a")
     assert (
-        summary_lines["verdict"] == "unsure"
-        and math.isnan(summary_lines["verdict_low"])
-        and 20 < summary_lines["verdict_gain"] < 200
+        row["verdict"] == "unsure"
+        and math.isnan(row["verdict_low"])
+        and 20 < row["verdict_gain"] < 200
     )
 
 
@@ -116,8 +116,8 @@ def test_the_verdict_of_one_place_that_decides_is_unsure():
     plain = truth + noisy(1, 0.1)
     refined = truth + noisy(2, 0.1)
     plain[..., :4, :4] += 1.0
-    summary_lines = verdict(refined, plain, truth, mask, "a")
-    assert summary_lines["verdict_gain"] > 0.5 and summary_lines["verdict"] == "unsure"
+    row = verdict(refined, plain, truth, mask, "a")
+    assert row["verdict_gain"] > 0.5 and row["verdict"] == "unsure"
 
 
 def test_a_verdict_follows_the_key_alone():
