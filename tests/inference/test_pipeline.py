@@ -294,6 +294,33 @@ def test_another_configuration_is_refused_and_explained(tmp_path, predict, overr
     assert stamps(tmp_path / "out") == before
 
 
+def test_another_seed_of_a_random_network_is_another_configuration(tmp_path):
+    pair(tmp_path / "in", "a")
+    network = ["backbone=replay", "backbone.native_size=32", "backbone.multiple_of=4", "backbone.minimum_side=8"]
+    network += [
+        "backbone.weights=random",
+        "backbone.cut=['3','5']",
+        "backbone.network={_target_: refine.backbones.lama.generator.build, sizes: {_target_: "
+        "refine.backbones.lama.generator.LaMaConfig, width: 8, downsamplings: 2, blocks: 2, global_channels: 24}}",
+    ]
+    arguments = ["predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *network, "refiner.steps=1"]
+    assert refine(*arguments).status == 0
+    assert "1 already there" in refine(*arguments).err
+    outcome = refine(*arguments, "+backbone.seed=1")
+    assert outcome.status == 2 and "backbone.settings.seed: 0 -> 1" in outcome.err
+
+
+def test_results_of_an_earlier_version_are_refused_by_name(tmp_path, predict, monkeypatch):
+    pair(tmp_path / "in", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("refine.inference.fingerprint.__version__", "0.0.9")
+        assert predict().status == 0
+    before = stamps(tmp_path / "out")
+    outcome = predict()
+    assert outcome.status == 2 and "refine: 0.0.9 -> " in outcome.err and "overwrite=true" in outcome.err
+    assert stamps(tmp_path / "out") == before
+
+
 def test_overwrite_replaces_what_another_configuration_made(tmp_path, predict):
     pair(tmp_path / "in", "a")
     assert predict().status == 0

@@ -103,11 +103,7 @@ def test_the_verdict_is_unsure_about_a_tiny_hole_and_finite_about_a_perfect_fill
     truth, mask = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
     mask[..., 10:13, 10:13] = 1
     row = verdict(truth, truth + noisy(2, 0.1), truth, mask, "a")
-    assert (
-        row["verdict"] == "unsure"
-        and math.isnan(row["verdict_low"])
-        and 20 < row["verdict_gain"] < 200
-    )
+    assert row["verdict"] == "unsure" and math.isnan(row["verdict_low"]) and 20 < row["verdict_gain"] < 200
 
 
 def test_the_verdict_of_one_place_that_decides_is_unsure():
