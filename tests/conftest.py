@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
 
 from refine.backbones.lama.generator import LaMaConfig, build
@@ -19,6 +20,14 @@ def empty_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_rank():
+    """A trainer that is told it is one of several processes says so to all loggers, for good."""
+    before = getattr(rank_zero_only, "rank", None)
+    yield
+    rank_zero_only.rank = before or 0
 
 
 @pytest.fixture(scope="session")

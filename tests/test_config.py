@@ -309,7 +309,8 @@ def test_an_application_with_its_own_hydra_stays_intact(tmp_path):
         ("Blurr = dict", "ownblur.Blur", r"ownblur.py holds no 'Blur'"),
     ],
 )
-def test_why_a_users_own_backbone_cannot_be_imported(tmp_path, source, target, message):
+def test_why_a_users_own_backbone_cannot_be_imported(tmp_path, monkeypatch, source, target, message):
+    monkeypatch.setattr("refine.backbones.user_modules.FOLDERS", {})
     if source:
         (tmp_path / "ownblur.py").write_text(source)
     (tmp_path / "blur.yaml").write_text(f"_target_: {target}\nnative_size: 32\n")
