@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from refine.config.errors import ConfigError
@@ -129,11 +138,19 @@ class PredictConfig(InpaintConfig):
     inception_weights: str | None
     overwrite: bool
     threads: PositiveInt
-    patience: PositiveFloat
+    shards: PositiveInt
+    shard: NonNegativeInt | None
+    gather: bool | None
     data: DataConfig
     trainer: Section
     logger: Section
     panels: PanelsConfig
+
+    @model_validator(mode="after")
+    def _check_shard(self) -> Self:
+        if self.shard is not None and self.shard >= self.shards:
+            raise ValueError(f"shard={self.shard}: expected 0 to {self.shards - 1}, since shards={self.shards}.")
+        return self
 
 
 class CheckConfig(Settings):

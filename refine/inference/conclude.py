@@ -17,6 +17,8 @@ from refine.inference.summary import summarize, summary_lines
 from refine.io.picture import read_picture, to_tensor
 from refine.metrics.sets import SETWISE, set_scores
 
+NAMED = 20  # missing images that the terminal names; the log names all
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -26,65 +28,107 @@ class Outcome:
         unfinished: Pairs whose results were to be made.
         seconds: Wall time of the prediction.
         stopped: Exit status of what stopped it early, 130 or 143; else 0.
+        reason: Why a pair may have no result although nothing is known to be wrong with it.
     """
 
     unfinished: Sequence[ImageMaskPair]
-    seconds: float
-    stopped: int
+    seconds: float = 0
+    stopped: int = 0
+    reason: str = "has no result, for no reported reason; see .refine/log.txt"
 
 
-def conclude(
-    request: Request, run_folder: RunFolder, outcome: Outcome, config: PredictConfig
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Compare what was asked for with what is there; write tables and summary, and say it.
+@dataclass(frozen=True)
+class Conclusion:
+    """What a run has to show.
+
+    Attributes:
+        rows: Rows of all results that are there.
+        failures: Pairs and inputs without a result, and why.
+        summary: Means, gains and verdicts, as nested plain values.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    failures: Sequence[Failure]
+    summary: Mapping[str, Any]
+
+
+def is_complete(request: Request, run_folder: RunFolder) -> bool:
+    """Whether every pair has a result or a reason why not, so that nothing more is to be expected.
+
+    Args:
+        request: Work of all shards.
+        run_folder: Run folder of the results.
+    """
+    rows = run_folder.rows(map(request.name, request.pairs))
+    failed = {failure.key for failure in run_folder.read_failures()}
+    return all(request.name(pair) in rows or pair.key in failed for pair in request.pairs)
+
+
+def say_part(part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
+    """End of a shard that others will conclude: say what is done and what is missing.
+
+    Args:
+        part: Work of this shard.
+        run_folder: Run folder of the results.
+        outcome: How the prediction ended.
+
+    Returns:
+        Exit status: 0 if every result of the shard is there, else 1.
+    """
+    rows = run_folder.rows(map(part.name, part.pairs))
+    failures = {failure.key: failure for failure in run_folder.read_failures()}
+    missing = [pair.key for pair in part.pairs if part.name(pair) not in rows and pair.key not in failures]
+    failed = [failures[pair.key] for pair in part.pairs if pair.key in failures]
+    for failure in failed:
+        log.error("failed: %s: %s", failure.key, failure.reason)
+    done = sum(part.name(pair) in rows for pair in outcome.unfinished)
+    _say_outcome(run_folder, outcome, (done, len(rows) - done, len(failed)), missing)
+    run_folder.release()
+    return int(bool(missing or failed))
+
+
+def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: PredictConfig) -> Conclusion:
+    """Compare what was asked for with what is there, by whichever process; write tables and summary, and say it.
 
     Args:
         request: Work of the run.
-        run_folder: Run folder that kept results and failures.
+        run_folder: Run folder of the results.
         outcome: How the prediction ended.
         config: Settings of the run.
-
-    Returns:
-        The rows of all results that are there, and the summary.
     """
-    made_before = set(request.pairs) - set(outcome.unfinished)
-    done = {pair.key: request.name(pair) for pair in request.pairs}
-    done = {key: name for key, name in done.items() if name in run_folder.finished or key in _keys(made_before)}
-    left = _left(request, run_folder, set(done))
+    keys = {request.name(pair): pair.key for pair in request.pairs}
+    failures = {failure.key: failure for failure in run_folder.read_failures() if failure.key in keys.values()}
+    rows = {keys[name]: row for name, row in run_folder.rows(keys).items() if keys[name] not in failures}
+    missing = [key for key in keys.values() if key not in rows and key not in failures]
     if not outcome.stopped:
-        for key in left:
-            run_folder.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
-    rows = run_folder.rows(done.values())
-    run_folder.close(rows)
-    summary = summarize(rows)
-    for failure in run_folder.failures:
+        failures |= {key: Failure(key, outcome.reason) for key in missing}
+    all_failures = [*request.failures, *failures.values()]
+    run_folder.close(list(rows.values()), all_failures)
+    summary = summarize(list(rows.values()))
+    for failure in all_failures:
         log.error("failed: %s: %s", failure.key, failure.reason)
         if failure.detail:
             log.debug("%s", failure.detail)
     if not outcome.stopped:
-        summary |= _set_scores(request, run_folder, set(done), config)
+        summary |= _set_scores(request, run_folder, set(rows), config)
     run_folder.write_summary(summary)
     for line in summary_lines(summary):
         log.info("%s", line)
-    _say_outcome(run_folder, outcome, len(made_before), len(left))
-    return rows, summary
+    done = sum(pair.key in rows for pair in outcome.unfinished)
+    _say_outcome(run_folder, outcome, (done, len(rows) - done, len(all_failures)), missing)
+    return Conclusion(list(rows.values()), all_failures, summary)
 
 
-def _keys(pairs: set[ImageMaskPair]) -> set[str]:
-    return {pair.key for pair in pairs}
-
-
-def _left(request: Request, run_folder: RunFolder, done: set[str]) -> list[str]:
-    """Keys of the pairs that have neither a result nor a reason why not."""
-    failed = {failure.key for failure in run_folder.failures}
-    return [pair.key for pair in request.pairs if pair.key not in done | failed]
-
-
-def _say_outcome(run_folder: RunFolder, outcome: Outcome, skipped: int, left: int) -> None:
-    text = f"{len(run_folder.finished)} done"
+def _say_outcome(run_folder: RunFolder, outcome: Outcome, counts: tuple[int, int, int], missing: Sequence[str]) -> None:
+    done, skipped, failed = counts
+    text = f"{done} done"
     text += f", {skipped} already there" if skipped else ""
-    text += f", {len(run_folder.failures)} failed" if run_folder.failures else ""
-    text += f", {left} left; run the same command to continue" if outcome.stopped else ""
+    text += f", {failed} failed" if failed else ""
+    text += f", {len(missing)} left; run the same command to continue" if outcome.stopped else ""
+    if outcome.stopped and missing:
+        further = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        log.error("no result yet: %s%s", ", ".join(missing[:NAMED]), further)
+        log.debug("no result yet: %s", ", ".join(missing))
     log.info("%s in %.1f s -> %s", text, outcome.seconds, run_folder.output)
 
 

@@ -4,7 +4,7 @@ from operator import itemgetter
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from refine.core.types import Sample
 from refine.data.dataset import PairDataset
@@ -15,16 +15,18 @@ class PairDataModule(L.LightningDataModule):
     """Gives the predict loop one image at a time: refinement outweighs reading by far.
 
     Args:
-        dataset: Image and mask pairs that this process refines.
+        dataset: Image and mask pairs that are still to be refined, the same in every process.
+        sampler: Sampler of this process's own.
     """
 
-    def __init__(self, dataset: PairDataset) -> None:
+    def __init__(self, dataset: PairDataset, sampler: Sampler[int]) -> None:
         super().__init__()
-        self.dataset = dataset
+        self.dataset, self.sampler = dataset, sampler
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
 
     def predict_dataloader(self) -> DataLoader[Sample | Failure]:
-        """Images in the order of the dataset; Lightning wants a batch sampler, so a batch is one image."""
-        return DataLoader(self.dataset, batch_size=1, collate_fn=itemgetter(0))
+        """Images in the order of the sampler; Lightning wants a batch sampler, so a batch is one image."""
+        return DataLoader(self.dataset, batch_size=1, sampler=self.sampler, collate_fn=itemgetter(0))
 
     def transfer_batch_to_device(
         self, batch: Sample | Failure, device: torch.device, dataloader_idx: int

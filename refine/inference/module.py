@@ -25,7 +25,6 @@ class InpaintingModule(L.LightningModule):
         self.refiner = refiner
         self.backbone = refiner.backbone  # registered, so that Lightning moves it
         self.listeners: list[OnStep] = []
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
 
     def on_predict_start(self) -> None:
         """Refuse a trainer under which nothing could be differentiated."""

@@ -1,29 +1,33 @@
-"""One run over many images: discover, partition, predict, conclude."""
+"""One run over many images: discover, prepare, assign, predict, conclude."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
 from refine.config import ConfigError, PredictConfig
+from refine.core.devices import checked_device
 from refine.data.pairs import ImageMaskPair
 from refine.factory import make_dataset
-from refine.inference.conclude import Outcome, conclude
+from refine.inference.conclude import Outcome, conclude, is_complete, say_part
 from refine.inference.datamodule import PairDataModule
-from refine.inference.discover import discover, select_unfinished
-from refine.inference.distributed.coordinator import Coordinator
-from refine.inference.distributed.partition import merge_reports, partition_pairs, report_to_rank_zero, select_pairs
-from refine.inference.distributed.strategy import coordinated
+from refine.inference.discover import Request, discover, select_unfinished
+from refine.inference.distributed.agent import processes_to_start, run_workers, watched
+from refine.inference.distributed.sampler import CostBalancedSampler, predicted_costs
+from refine.inference.distributed.trainer import Processes, ProcessLost, process_group
 from refine.inference.logging.console import log, logged, quiet
-from refine.inference.logging.loggers import opened
+from refine.inference.logging.loggers import Loggers, opened
 from refine.inference.logging.publish import publish
 from refine.inference.module import InpaintingModule
 from refine.inference.run_folder import RunFolder
 from refine.inference.session import Session, prepare
+
+STOPPED = (130, 143)  # exit statuses after Ctrl-C and SIGTERM
 
 
 def run(config: PredictConfig, command: Sequence[str]) -> int:
@@ -31,7 +35,7 @@ def run(config: PredictConfig, command: Sequence[str]) -> int:
 
     Args:
         config: Settings of the run.
-        command: Overrides it was composed of, for the processes that are started beside this one.
+        command: Overrides it was composed of, for the processes that are started to do it.
 
     Returns:
         Exit status: 0 if every result is there, 1 if something failed or is missing, 130 after Ctrl-C, 143 after
@@ -41,38 +45,124 @@ def run(config: PredictConfig, command: Sequence[str]) -> int:
         ValueError: If the request makes no sense as a whole; nothing was done then.
     """
     request = discover(config)
+    if config.gather:
+        return gather(config, request, "has no result")
+    if config.shards > 1 and config.shard is None:
+        raise ConfigError(f"shards={config.shards}: say which one this is, shard=0 to {config.shards - 1}.")
+    with quiet():
+        count = processes_to_start(config.trainer, checked_device(config.device))
+    if not count:
+        return work(config, request)
+    try:
+        return run_workers(run_as_worker, command, count, config.trainer["max_restarts"])
+    except ProcessLost as lost:
+        return gather(config, request, f"has no result: {lost}") or 1
+
+
+def run_as_worker(command: Sequence[str]) -> int:
+    """Do the work of one of the processes that :func:`run` has started.
+
+    Args:
+        command: Overrides that its configuration is composed of.
+
+    Returns:
+        Exit status, as of :func:`run`; 2 if the request makes no sense after all.
+    """
+    try:
+        config = PredictConfig.compose(command)
+        status = work(config, discover(config))
+    except (ValueError, OSError) as error:
+        if os.environ.get("RANK", "0") == "0":  # the others have the same to say
+            print(f"refine: error: {error}", file=sys.stderr)
+        return 2
+    if status in STOPPED:
+        sys.exit(status)  # nobody listens to what it returns
+    return status
+
+
+def work(config: PredictConfig, request: Request) -> int:
+    """Refine the images of this process, and conclude if it is the first.
+
+    Args:
+        config: Settings of the run.
+        request: Work of the run.
+
+    Returns:
+        Exit status, as of :func:`run`.
+    """
     with warnings.catch_warnings(record=True) as early, quiet():  # before there is a log
         session = prepare(config, request)
     with contextlib.ExitStack() as stack:
-        coordinator = stack.enter_context(coordinated(session.trainer, ["predict", *command], config.patience))
-        unfinished, own = partition(session, coordinator)
+        processes = stack.enter_context(process_group(session.trainer, config.trainer["timeout"]))
+        unfinished, sampler = assign(session, processes)
         stack.enter_context(recorded(session, early))
-        outcome, reports = predict(session, unfinished, own, coordinator)
-        if coordinator.rank:
-            report_to_rank_zero(coordinator, session.run_folder, outcome.stopped)
-            return outcome.stopped
-        merge_reports(reports, session.run_folder, coordinator.assignments, config.format, bool(outcome.stopped))
-        return finish(session, outcome)
+        if not processes.rank and config.shard is None:
+            stack.enter_context(_loggers(session))
+        outcome = predict(session, unfinished, sampler, processes)
+        return outcome.stopped if processes.rank else finish(session, outcome)
 
 
-def partition(session: Session, coordinator: Coordinator) -> tuple[list[ImageMaskPair], list[ImageMaskPair]]:
-    """Divide the unfinished images among the processes.
+def gather(config: PredictConfig, request: Request, reason: str) -> int:
+    """Conclude a run whose processes have ended, from what they left; nothing is refined.
+
+    Args:
+        config: Settings of the run.
+        request: Work of the run.
+        reason: Why a pair may have no result.
+
+    Returns:
+        Exit status: 0 if every result is there, else 1.
+    """
+    trainer = {**config.trainer, "accelerator": "cpu", "devices": 1, "num_nodes": 1}
+    with warnings.catch_warnings(record=True) as early, quiet():
+        session = prepare(config.model_copy(update={"device": "cpu", "trainer": trainer, "shard": None}), request)
+    if not config.overwrite:
+        select_unfinished(request, session.run_folder, overwrite=False)  # are those that are there of these inputs?
+    _open(session.run_folder)
+    with recorded(session, early), _loggers(session):
+        return finish(session, Outcome([], reason=reason))
+
+
+def assign(session: Session, processes: Processes) -> tuple[list[ImageMaskPair], CostBalancedSampler]:
+    """Find the images that are still to be refined, and divide them among the processes.
 
     Rank 0 alone looks what is there: the others would see what it makes meanwhile.
 
+    Args:
+        session: Session of this process.
+        processes: Processes of the run.
+
     Returns:
-        All unfinished pairs (nothing on other ranks), and those of this process.
+        The unfinished pairs, the same in every process, and the sampler of this process.
+
+    Raises:
+        ConfigError: If results are there that this run would not make so, or the output cannot be written.
     """
-    unfinished: list[ImageMaskPair] = []
-    config, run_folder, pairs = session.config, session.run_folder, session.request.pairs
-    if not coordinator.rank:
-        unfinished = select_unfinished(session.request, run_folder, config.overwrite)
-        _open(run_folder)
-        coordinator.assign(partition_pairs(unfinished, session.refiner, coordinator.size, config.data.side))
-    own = select_pairs(coordinator.assigned(), pairs)
-    if coordinator.rank:
-        _open(run_folder)
-    return unfinished, own
+    config, folder, request = session.config, session.run_folder, session.part
+    problem, costs = "", dict[str, float]()
+    if not processes.rank:
+        try:
+            unfinished = select_unfinished(request, folder, config.overwrite)
+            _open(folder)
+            folder.forget_failures("*" if config.shard is None else f"{config.shard}.*")
+            costs = _costs(session, unfinished) if processes.count > 1 else {pair.key: 0.0 for pair in unfinished}
+        except ValueError as error:
+            problem = str(error)
+    problem, costs = processes.from_rank_zero((problem, costs))
+    if problem:
+        raise ConfigError(problem)
+    listing = {pair.key: pair for pair in request.pairs}
+    if missing := [key for key in costs if key not in listing]:
+        raise ConfigError(f"this process does not find '{missing[0]}' in the input; all must see the same files.")
+    if processes.rank:
+        _open(folder)
+    sampler = CostBalancedSampler(list(costs.values()), processes.rank, processes.count)
+    return [listing[key] for key in costs], sampler
+
+
+def _costs(session: Session, pairs: Sequence[ImageMaskPair]) -> dict[str, float]:
+    costs = predicted_costs(pairs, session.refiner, session.config.data.side)
+    return {pair.key: cost for pair, cost in zip(pairs, costs, strict=True)}
 
 
 def _open(run_folder: RunFolder) -> None:
@@ -86,58 +176,62 @@ def _open(run_folder: RunFolder) -> None:
 
 @contextlib.contextmanager
 def recorded(session: Session, early: Sequence[warnings.WarningMessage]) -> Iterator[None]:
-    """Inside, what is said goes to the log, and on rank 0 the loggers are open.
+    """Inside, what is said goes to the log.
 
     Args:
         session: Session whose run folder takes the log.
         early: Warnings from before there was a log.
     """
-    config, run_folder, first = session.config, session.run_folder, session.trainer.is_global_zero
-    settings = {"configuration": run_folder.configuration, "settings": run_folder.settings, **config.model_dump()}
-    with logged(run_folder.log):
-        for warning in early:
-            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        if first:
-            run_folder.write_configuration(config)
-            count = len(session.request.pairs)
-            log.info("refine predict: %d image%s", count, "s" * (count != 1))
-        with opened(session.loggers, config.logger if first else {}, run_folder.folder, settings):
-            yield
+    with logged(session.run_folder.log):
+        if session.trainer.is_global_zero:
+            for warning in early:  # the others' are the same
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+            session.run_folder.write_configuration(session.config)
+            count, shard = len(session.part.pairs), session.config.shard
+            text = f"refine predict: {count} image{'s' * (count != 1)}"
+            log.info("%s", text if shard is None else f"{text}, shard {shard} of {session.config.shards}")
+        yield
+
+
+def _loggers(session: Session) -> contextlib.AbstractContextManager[Loggers]:
+    config, folder = session.config, session.run_folder
+    settings = {"configuration": folder.configuration, "settings": folder.settings, **config.model_dump()}
+    return opened(session.loggers, config.logger, folder.folder, settings)
 
 
 def predict(
-    session: Session, unfinished: Sequence[ImageMaskPair], own: Sequence[ImageMaskPair], coordinator: Coordinator
-) -> tuple[Outcome, dict[int, Any]]:
-    """Refine the images of this process, and on rank 0 wait for the other processes.
+    session: Session, unfinished: Sequence[ImageMaskPair], sampler: CostBalancedSampler, processes: Processes
+) -> Outcome:
+    """Refine the images of this process, then wait until the other processes have refined theirs.
 
     Args:
         session: Session with the trainer.
         unfinished: Pairs of all processes.
-        own: Pairs of this process.
-        coordinator: Coordinator of the processes.
-
-    Returns:
-        How it ended, and on rank 0 what the other processes report.
+        sampler: Sampler of the pairs of this process.
+        processes: Processes of the run.
     """
-    start, stopped = time.perf_counter(), 0
+    start = time.perf_counter()
+    stopped, reason = 0, Outcome.reason
     try:
         with _stoppable():
-            if own:
-                data = PairDataModule(make_dataset(session.config, own))
+            if len(sampler) or processes.count > 1:
+                data = PairDataModule(make_dataset(session.config, unfinished), sampler)
                 session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
-            reports = coordinator.gather_reports()
+            processes.wait_for_all()
     except KeyboardInterrupt:
         stopped = 130
     except SystemExit as stop:  # Lightning's own way out of Ctrl-C has status 1
         stopped = 143 if stop.code == 143 else 130
-    if stopped:
-        reports = coordinator.stop_others()
-    return Outcome(unfinished, time.perf_counter() - start, stopped), reports
+    except ProcessLost as lost:
+        if watched():
+            raise  # the agent knows which, and what to do
+        reason = f"has no result: {lost}"
+    return Outcome(unfinished, time.perf_counter() - start, stopped, reason)
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run, which Lightning's predict loop ignores; and undo what Lightning does to Ctrl-C."""
+    """Let SIGTERM end the run, and undo what Lightning does to Ctrl-C; a second signal leaves time to conclude."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -151,7 +245,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def finish(session: Session, outcome: Outcome) -> int:
-    """Conclude on rank 0: tables, summary, loggers.
+    """Conclude, in one process: tables, summary, loggers.
 
     Args:
         session: Session with the request and the run folder.
@@ -160,10 +254,15 @@ def finish(session: Session, outcome: Outcome) -> int:
     Returns:
         Exit status of the run.
     """
-    request, run_folder, loggers = session.request, session.run_folder, session.loggers
-    run_folder.failures = [*request.failures, *run_folder.failures]
-    rows, summary = conclude(request, run_folder, outcome, session.config)
+    request, folder, loggers = session.request, session.run_folder, session.loggers
+    if session.config.shard is not None:
+        status = outcome.stopped or say_part(session.part, folder, outcome)
+        if session.config.gather is None and is_complete(request, folder):  # the last shard
+            with _loggers(session):
+                return finish(replace(session, config=session.config.model_copy(update={"shard": None})), outcome)
+        return status
+    conclusion = conclude(request, folder, outcome, session.config)
     if not outcome.stopped:
-        publish(loggers, run_folder, session.panels.selected, rows, summary)
-    loggers.status = outcome.stopped or int(bool(run_folder.failures))
+        publish(loggers, folder, session.panels.selected, conclusion.rows, conclusion.summary)
+    loggers.status = outcome.stopped or int(bool(conclusion.failures))
     return loggers.status

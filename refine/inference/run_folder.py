@@ -42,24 +42,22 @@ class RunFolder:
     Args:
         output: Folder of the results.
         settings: Everything that changes pixels, as plain nested values.
-        rank: Number of this process among those that share the work; each writes rows of its own.
+        part: Name of this process among those that share the work, which writes rows of its own: its rank, or its
+            shard and rank.
 
     Attributes:
         folder: Path of ``<output>/.refine``.
         configuration: SHA-256 (hex) of the settings.
-        failures: Images that could not be done.
-        finished: SHA-256 (hex) of each result that this run made, by its name.
+        failures: Images that this process could not do.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(self, output: Path, settings: Mapping[str, Any], part: str = "0") -> None:
         self.output = output
         self.folder = output / RUN_FOLDER
         self.settings = dict(settings)
         self.configuration = hash_settings(settings)
-        self.rank = rank
+        self.part = part
         self.failures: list[Failure] = []
-        self.finished: dict[str, str] = {}
-        self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
         self._notes: dict[str, dict[str, Any]] = {}  # columns of rows that are still to be written, by key
         self._lock: Lock | None = None
 
@@ -143,14 +141,11 @@ class RunFolder:
         rows = self._rows_of(name)
         if not rows:
             return "not made by refine, or changed since"
-        ours = [row for row in rows if row["configuration"] == self.configuration]
+        ours = [row for row in rows if self._is_ours(row)]
         if not ours:
             return "of another configuration"
-        same = [row for row in ours if row["inputs"] == inputs]
-        if not same:
-            return "of other input files"
-        self._found[name] = same[-1]
-        return "finished"
+        same = any(row["inputs"] == inputs for row in ours)
+        return "finished" if same else "of other input files"
 
     def differences(self, name: str) -> list[str]:
         """In which settings a result of another configuration was made: ``key: its value -> now``."""
@@ -182,30 +177,49 @@ class RunFolder:
         file = self.output / name
         if not (file.is_file() and hash_file(file) == sha256):
             write_atomic(file, data, self._scratch)
-        self.finished[name] = sha256
 
     def fail(self, failure: Failure) -> None:
-        """Note a sample that could not be done."""
+        """Note an image that could not be done; the notes of all processes are read at the end."""
         self.failures.append(failure)
+        notes = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+        self.write(f"failures-{self.part}.json", json.dumps({"configuration": self.configuration, "failures": notes}))
 
-    def made(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of these results, to be made by a process that can no longer tell, it made: hashes by name."""
-        rows = read_rows(self.folder)
-        hashes = {name: hash_file(file) for name in names if (file := self.output / name).is_file()}
-        return {name: sha256 for name, sha256 in hashes.items() if self._ours(rows.get((name, sha256), []))}
+    def forget_failures(self, part: str) -> None:
+        """Remove what was noted by an earlier run.
 
-    def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """The rows of these results, over all processes."""
-        written = read_rows(self.folder)
-        made = {name: self._ours(written.get((name, sha256), []))[-1:] for name, sha256 in self.finished.items()}
-        rows = self._found | {name: row for name, rows in made.items() for row in rows}
-        return [rows[name] for name in names if name in rows]
+        Args:
+            part: Pattern of the processes' names: those that start again now.
+        """
+        for file in self.folder.glob(f"failures-{part}.json"):
+            file.unlink(missing_ok=True)
 
-    def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``rows.csv`` and ``failures.csv``; let other runs in."""
+    def read_failures(self) -> list[Failure]:
+        """What the processes of this configuration could not do, as each of them noted last."""
+        noted = [json.loads(file.read_text()) for file in sorted(self.folder.glob("failures-*.json"))]
+        notes = [note for part in noted if part["configuration"] == self.configuration for note in part["failures"]]
+        details = {failure.key: failure.detail for failure in self.failures}
+        return [Failure(note["key"], note["reason"], details.get(note["key"], "")) for note in notes]
+
+    def rows(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The row of each of these results that is there as this configuration makes it, from whichever process."""
+        self.__dict__.pop("_rows", None)  # other processes wrote since
+        found = {name: [row for row in self._rows_of(name) if self._is_ours(row)] for name in names}
+        return {name: rows[-1] for name, rows in found.items() if rows}
+
+    def close(self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure]) -> None:
+        """Write ``rows.csv`` and ``failures.csv``, and :meth:`release` the folder.
+
+        Args:
+            rows: Rows of all results that are there.
+            failures: Images without a result, and why.
+        """
         self.write(TABLE, _csv(rows))
-        failures = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
-        self.write("failures.csv", _csv(failures, ["key", "reason"]))
+        reasons = [{"key": failure.key, "reason": failure.reason} for failure in failures]
+        self.write("failures.csv", _csv(reasons, ["key", "reason"]))
+        self.release()
+
+    def release(self) -> None:
+        """Let other runs in."""
         if self._lock:
             self._lock.release()
 
@@ -220,17 +234,17 @@ class RunFolder:
     def _rows_of(self, name: str) -> list[dict[str, Any]]:
         """The rows of a result as its file is now."""
         file = self.output / name
-        return self._rows.get((name, hash_file(file)), []) if file.is_file() else []
+        return self._rows.get((name, hash_file(file)), []) if os.path.isfile(file) else []
 
-    def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [row for row in rows if row["configuration"] == self.configuration]
+    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+        return bool(row["configuration"] == self.configuration)
 
     @functools.cached_property
     def _rows(self) -> Rows:
         return read_rows(self.folder)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.folder / f"rows-{self.rank}.jsonl").open("ab", buffering=0) as stream:
+        with (self.folder / f"rows-{self.part}.jsonl").open("ab", buffering=0) as stream:
             # The line break comes first: a line that a kill cut short must not swallow this one. Written at once, so
             # that the lines of two runs do not mix.
             line = f"\n{json.dumps(row)}".encode()

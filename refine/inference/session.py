@@ -1,6 +1,6 @@
 """All that one process of a run works with: refiner, run folder, loggers, callbacks, trainer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -12,14 +12,17 @@ from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
 from refine.inference.callbacks.live_progress import LiveProgress
 from refine.inference.callbacks.panels import Panels
+from refine.inference.callbacks.process_settings import ProcessSettings
 from refine.inference.callbacks.progress import ProgressBar
 from refine.inference.callbacks.writer import ResultWriter
 from refine.inference.discover import Request
-from refine.inference.distributed.strategy import make_trainer, set_threads, use_own_device
+from refine.inference.distributed.sampler import divide, predicted_costs
+from refine.inference.distributed.trainer import make_trainer
 from refine.inference.fingerprint import pixel_settings
 from refine.inference.logging.loggers import Loggers
 from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
+from refine.inference.threads import set_threads, use_own_device
 from refine.metrics.evaluator import Evaluator
 from refine.metrics.sets import PAIRWISE, learned_scores
 
@@ -30,7 +33,8 @@ class Session:
 
     Attributes:
         config: Settings of the run.
-        request: Images, masks and output folder.
+        request: Images, masks and output folder: of the whole run.
+        part: Those of this shard; the same where there are no shards.
         refiner: Refiner on its device.
         run_folder: Run folder in the output folder.
         loggers: Experiment loggers, open on rank 0 alone.
@@ -40,6 +44,7 @@ class Session:
 
     config: PredictConfig
     request: Request
+    part: Request
     refiner: Refiner
     run_folder: RunFolder
     loggers: Loggers
@@ -59,13 +64,22 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone))
     scoring = _scoring(config, refiner, run_folder)
     panels = _panels(config, request, refiner, run_folder, scoring)
-    callbacks: list[Callback] = [CostMeter(run_folder)]
+    callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]
     callbacks += [scoring] if scoring else []
     callbacks += [ResultWriter(run_folder, config.format), panels, ProgressBar(), LiveProgress(loggers)]
     trainer = make_trainer(config.trainer, refiner.backbone.device, callbacks)
-    run_folder.rank = trainer.global_rank
+    run_folder.part = str(trainer.global_rank) if config.shard is None else f"{config.shard}.{trainer.global_rank}"
     set_threads(config.threads, trainer)
-    return Session(config, request, refiner, run_folder, loggers, panels, trainer)
+    return Session(config, request, _part(config, request, refiner), refiner, run_folder, loggers, panels, trainer)
+
+
+def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
+    """The images of this shard; every shard finds the same division by itself."""
+    if config.shard is None:
+        return request
+    costs = predicted_costs(request.pairs, refiner, config.data.side)
+    indices = divide(costs, config.shards)[config.shard]
+    return replace(request, pairs=[request.pairs[index] for index in indices])
 
 
 def _scoring(config: PredictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:

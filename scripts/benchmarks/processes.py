@@ -2,10 +2,12 @@
 
     python scripts/benchmarks/processes.py same out=<folder>
     python scripts/benchmarks/processes.py kills out=<folder>
+    python scripts/benchmarks/processes.py slow out=<folder>
     python scripts/benchmarks/processes.py balance out=<folder>
 
-same       One process, DDP, two torchrun nodes and srun give the same bytes.
-kills      Ten kills -9 of random processes over 40 images: nothing is lost or written twice.
+same       One process, DDP, torchrun, two torchrun nodes, three shards and srun give the same bytes.
+kills      Ten kills -9 of a rank or the agent over 40 images: the run ends and says so, nothing is lost or made twice.
+slow       A process that is slower than any time limit: nobody gives up.
 balance    Two processes divide 40 images of 0.1 to 2 MP so that they end at about the same time.
 
 `same` leaves out srun where there is none (scripts/local_slurm.sh brings one up). `balance` is a timing: run it alone.
@@ -25,12 +27,13 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from subprocess import DEVNULL
 
 import numpy as np
 from PIL import Image
 
 from refine.api import load
-from refine.inference.distributed.partition import cost
+from refine.inference.distributed.sampler import cost
 
 VARYING = ("seconds", "peak_memory_mib")  # columns of rows.csv that differ between any two runs
 TINY = ["backbone=lama", "backbone.weights=random", "backbone.native_size=16", "device=cpu"]
@@ -60,13 +63,15 @@ def ways(folder: Path, output: Path, *overrides: str) -> dict[str, list[list[str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    node = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *node]
-    elastic = arguments("torchrun", "trainer=ddp", "trainer.accelerator=cpu")
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    nodes = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    elastic = ["trainer=ddp", "trainer.accelerator=cpu"]
     commands = {
         "one": [[sys.executable, *arguments("one")]],
         "ddp": [[sys.executable, *arguments("ddp", *DDP)]],
-        "torchrun": [[*torchrun, f"--node-rank={rank}", *elastic] for rank in range(2)],
+        "torchrun": [[*torchrun, "--standalone", "--nproc-per-node=2", *arguments("torchrun", *elastic)]],
+        "nodes": [[*torchrun, *nodes, f"--node-rank={rank}", *arguments("nodes", *elastic)] for rank in range(2)],
+        "shards": [[sys.executable, *arguments("shards", "shards=3", f"shard={shard}")] for shard in range(3)],
     }
     if shutil.which("srun") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
         srun = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--kill-on-bad-exit=1", "--immediate=60"]
@@ -112,42 +117,87 @@ def same(out: Path) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The processes that an agent started, by rank."""
+    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sorted(int(child) for child in started if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+
+def gone(pid: int) -> bool:
+    """It has ended, be it that nobody has taken note yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def kills(out: Path, count: int = 40, times: int = 10) -> bool:
-    """Kill a random one of two processes at a random moment, again and again; then let it finish."""
+    """Kill a random process of a run at a random moment, then run the same command once more; again and again."""
     make_images(out / "in", [(90 + number, 110 - number) for number in range(count)])
+    subprocess.run(
+        [sys.executable, *predict(out / "in", out / "undisturbed", "refiner.steps=8")], check=True, stderr=DEVNULL
+    )
+    expected = results(out / "undisturbed")
     generator = random.Random(0)
-    command = [sys.executable, *predict(out / "in", out / "out", "refiner.steps=8", *DDP)]
-    seen: dict[str, tuple[int, int]] = {}
-    good = True
-    for kill in range(times):
-        wanted = generator.randint(1, max(1, (count - len(seen)) // (times - kill) - 1))
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(stamps(out / "out")) < min(count - 1, len(seen) + wanted):
-            time.sleep(0.01)
-        time.sleep(generator.random() * 0.3)
-        second = generator.random() < 0.5 and children(process.pid)
-        os.kill(second[0] if second else process.pid, signal.SIGKILL)
-        if second and kill < times - 1:  # the other would go on and leave nothing to kill
-            time.sleep(generator.random())
-            process.kill()
-        status = process.wait()
-        time.sleep(3)  # whoever is left notices, and ends
-        now = stamps(out / "out")
-        kept = seen.items() <= now.items()
-        good &= kept and (status != 0 or len(now) == count)
-        print(f"kill {kill + 1}: process {int(bool(second))}, status {status}, {len(now)} images, kept: {kept}")
-        seen = now
-    status = subprocess.run(command, stderr=subprocess.DEVNULL).returncode
-    good &= status == 0 and seen.items() <= stamps(out / "out").items()
-    undisturbed = [sys.executable, *predict(out / "in", out / "undisturbed", "refiner.steps=8")]
-    subprocess.run(undisturbed, check=True, stderr=subprocess.DEVNULL)
-    right = sum(results(out / "undisturbed").get(name) == digest for name, digest in results(out / "out").items())
-    print(f"in the end: status {status}, {right} of {count} images right, none rewritten: {good}")
-    return good and right == count
+    return all([_kill(out, expected, generator, number) for number in range(times)])  # all of them, also after a fault
+
+
+def _kill(out: Path, expected: dict[str, str], generator: random.Random, number: int) -> bool:
+    output, restarts, who = out / f"out{number}", number % 2, ("rank 0", "rank 1", "agent")[number % 3]
+    command = [
+        sys.executable,
+        *predict(out / "in", output, "refiner.steps=8", *DDP, f"trainer.max_restarts={restarts}"),
+    ]
+    wanted = generator.randint(0, len(expected) - 2)
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while run.poll() is None and (len(children(run.pid)) < 2 or len(results(output)) < wanted):
+        time.sleep(0.01)
+    time.sleep(generator.random() * 0.3)
+    workers = children(run.pid)
+    os.kill({"rank 0": workers[0], "rank 1": workers[1], "agent": run.pid}[who], signal.SIGKILL)
+    start, before = time.monotonic(), stamps(output)
+    errors = run.communicate()[1]
+    while not all(map(gone, workers)):
+        time.sleep(0.01)
+    seconds = time.monotonic() - start
+    after = stamps(output)
+    missing = [name.removesuffix(".png") for name in expected if name not in after]
+    named = all(name in errors + (output / ".refine" / "log.txt").read_text() for name in missing)
+    ended = seconds < 30 and (run.returncode == 0 if not missing else run.returncode != 0 and named)
+    again = subprocess.run(command, stderr=DEVNULL).returncode
+    kept = before.items() <= after.items() <= stamps(output).items()
+    right = results(output) == expected
+    print(
+        f"kill {number + 1}: {who} after {len(before)} images, max_restarts={restarts}: status {run.returncode} in "
+        f"{seconds:.1f} s, {len(missing)} missing{', all named' * (named and bool(missing))}; "
+        f"again: status {again}, {len(results(output))} of {len(expected)} right: {right}, none made twice: {kept}"
+    )
+    return ended and again == 0 and right and kept
+
+
+def slow(out: Path) -> bool:
+    """One process takes much longer than the other, and than the limit for coming to the start."""
+    make_images(out / "in", [(60, 60)] * 8)
+    (out / "site").mkdir()
+    (out / "site" / "sitecustomize.py").write_text(SLOW)
+    paths = [str(out / "site"), str(Path(__file__).resolve().parents[2])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, *predict(out / "in", out / "out", *DDP, "trainer.timeout=10")]
+    start = time.monotonic()
+    status = subprocess.run(command, env=environment).returncode
+    seconds = time.monotonic() - start
+    print(f"rank 1 sleeps 5 s before each of its 4 images, timeout 10 s: status {status} in {seconds:.0f} s")
+    return status == 0 and len(results(out / "out")) == 8 and seconds > 20
+
+
+SLOW = """
+import os, time
+from refine.inference.module import InpaintingModule
+step = InpaintingModule.predict_step
+def late(self, batch, batch_idx):
+    time.sleep(5 * (os.environ.get("RANK") == "1"))
+    return step(self, batch, batch_idx)
+InpaintingModule.predict_step = late
+"""
 
 
 def balance(out: Path, *overrides: str) -> bool:
@@ -159,7 +209,7 @@ def balance(out: Path, *overrides: str) -> bool:
     make_images(out / "in", sizes)
     settings = ["backbone.native_size=128", "refiner.steps=2", *overrides]
     command = [sys.executable, *predict(out / "in", out / "out", *settings, *DDP)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stderr=DEVNULL)
     files = [out / "out" / ".refine" / f"rows-{rank}.jsonl" for rank in (0, 1)]
     seconds = [
         {row["key"]: row["seconds"] for row in map(json.loads, file.read_text().split("\n")[1:])} for file in files
@@ -189,7 +239,7 @@ def main(what: str, folder: str, *overrides: str) -> int:
     """Run one of the tests.
 
     Args:
-        what: Name of the test: ``same``, ``kills`` or ``balance``.
+        what: Name of the test: ``same``, ``kills``, ``slow`` or ``balance``.
         folder: ``out=<folder>``, a new folder.
         *overrides: Further settings of the runs.
 
@@ -198,7 +248,7 @@ def main(what: str, folder: str, *overrides: str) -> int:
     """
     out = Path(folder.removeprefix("out=")).resolve()
     out.mkdir(parents=True)
-    return int(not {"same": same, "kills": kills, "balance": balance}[what](out, *overrides))
+    return int(not {"same": same, "kills": kills, "slow": slow, "balance": balance}[what](out, *overrides))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from generated import pair, refine
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from benchmarks import processes
-from benchmarks.processes import DDP, children, results, rows, stamps, ways
+from benchmarks.processes import DDP, children, gone, results, rows, stamps, ways
 from refine.config import ConfigError, PredictConfig
-from refine.inference.distributed.strategy import IndependentProcesses, make_trainer, set_threads
+from refine.inference.distributed.agent import processes_to_start
+from refine.inference.distributed.trainer import make_trainer
+from refine.inference.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
+CPU = torch.device("cpu")
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 
 
@@ -50,20 +54,15 @@ def at_work(folder: Path, rank: int) -> bool:
     return file.exists() and file.read_text().count("\n") >= 2
 
 
-def gone(pid: int) -> bool:
-    """It has ended, be it that nobody has taken note yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def without_the_second(folder: Path, tiny: list[str], number: int) -> tuple[subprocess.Popen, str, dict]:
-    """A run of which process 1 gets a signal at work: how it ended, what it said, and what it left."""
-    run = start(folder, tiny)
-    until(lambda: at_work(folder, 1))
-    os.kill(children(run.pid)[0], number)
-    return run, run.communicate(timeout=100)[1], stamps(folder / "out")
+def signaled(folder: Path, tiny: list[str], who: str, number: int, *overrides: str) -> tuple[int, str, dict]:
+    """A run of two processes of which one gets a signal at work: its status, what it said, and what it left."""
+    run = start(folder, tiny, *overrides)
+    until(lambda: at_work(folder, 0) and at_work(folder, 1))
+    workers = children(run.pid)
+    os.kill({"rank 0": workers[0], "rank 1": workers[1], "agent": run.pid}[who], number)
+    errors = run.communicate(timeout=100)[1]
+    until(lambda: all(map(gone, workers)))
+    return run.returncode, errors, stamps(folder / "out")
 
 
 def completed(folder: Path, tiny: list[str], before: dict) -> None:
@@ -75,73 +74,72 @@ def completed(folder: Path, tiny: list[str], before: dict) -> None:
     assert len(rows(folder / "out")) == COUNT
 
 
+def keys_without(before: dict) -> set[str]:
+    return {f"im{number:02}" for number in range(COUNT)} - {Path(name).stem for name in before}
+
+
 @pytest.mark.slow
-def test_one_process_ddp_torchrun_and_srun_give_the_same_bytes_and_rows(tmp_path, monkeypatch):
-    found = ways(tmp_path, tmp_path)
-    monkeypatch.setattr(processes, "ways", lambda *given: found | ways(*given))
+def test_every_way_of_starting_gives_the_same_bytes_and_rows(tmp_path, monkeypatch):
+    ways_here = ways(tmp_path, tmp_path)
     assert processes.same(tmp_path / "all")
-    if "srun" not in found:
+    if "srun" not in ways_here:
         pytest.skip("without srun, since no SLURM runs here (scripts/local_slurm.sh up); all others agree")
 
 
 @linux
 @pytest.mark.slow
-def test_a_killed_process_is_missed_at_once(folder, tiny):
-    run, said, before = without_the_second(folder, tiny, signal.SIGKILL)
-    assert run.returncode == 1 and "has no result: process 1 died" in said
-    missing = {f"im{number:02}" for number in range(COUNT)} - {Path(name).stem for name in before}
-    assert missing and all(f"failed: {key}: has no result: process 1 died" in said for key in missing)
-    assert len(rows(folder / "out")) == len(before) and f"{len(before)} done, {len(missing)} failed" in said
+@pytest.mark.parametrize("who", ["rank 0", "rank 1"])
+def test_a_killed_process_ends_the_run_and_what_is_missing_is_named(folder, tiny, who):
+    status, errors, before = signaled(folder, tiny, who, signal.SIGKILL)
+    assert status == 1 and "Traceback" not in errors
+    missing = keys_without(before)
+    assert missing and all(
+        f"failed: {key}: has no result: process {who[-1]} died (SIGKILL)" in errors for key in missing
+    )
+    assert len(rows(folder / "out")) == len(before) and f"{len(before)} already there, {len(missing)} failed" in errors
     completed(folder, tiny, before)
 
 
 @linux
 @pytest.mark.slow
-def test_a_terminated_process_is_missed_and_the_other_goes_on(folder, tiny):
-    run, said, before = without_the_second(folder, tiny, signal.SIGTERM)
-    assert run.returncode == 1 and "has no result: process 1 was stopped (status 143)" in said
-    assert "Traceback" not in said and COUNT // 2 <= len(before) < COUNT
+def test_a_killed_process_is_started_again(folder, tiny):
+    status, errors, before = signaled(folder, tiny, "rank 1", signal.SIGKILL, "trainer.max_restarts=1")
+    assert status == 0 and len(before) == COUNT == len(rows(folder / "out")), errors
     completed(folder, tiny, before)
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_without_the_first_process_all_end(folder, tiny, number, status):
-    run = start(folder, tiny)
-    until(lambda: at_work(folder, 0))
-    (other,) = children(run.pid)
-    os.kill(run.pid, number)
-    said = run.communicate(timeout=100)[1]
-    until(lambda: gone(other))
-    before = stamps(folder / "out")
-    assert run.returncode == status and len(before) < COUNT, said
-    if number != signal.SIGKILL:
-        assert f"{len(before)} done, {COUNT - len(before)} left; run the same command to continue" in said
-        assert len(rows(folder / "out")) == len(before) and "Traceback" not in said
+def test_without_the_agent_all_end_and_what_is_missing_is_named(folder, tiny, number, status):
+    returned, errors, before = signaled(folder, tiny, "agent", number)
+    assert returned == status and len(before) < COUNT, errors
+    assert f"{COUNT - len(before)} left; run the same command to continue" in errors
+    assert all(key in errors for key in keys_without(before)) and len(rows(folder / "out")) == len(before)
     completed(folder, tiny, before)
 
 
 FAULT = """
 import os
-if os.environ.get("LOCAL_RANK") == "1":
-    from refine.inference.callbacks.writer import ResultWriter
-    def fail(*_):
+from refine.inference.callbacks.writer import ResultWriter
+write = ResultWriter.on_predict_batch_end
+def fail(*arguments):
+    if os.environ.get("RANK") == "1":
         raise MemoryError("a fault of ours")
-    ResultWriter.on_predict_batch_end = fail
+    write(*arguments)
+ResultWriter.on_predict_batch_end = fail
 """
 
 
 @pytest.mark.slow
-def test_an_exception_in_one_process_is_told_and_the_other_goes_on(folder, tiny):
+def test_an_exception_in_one_process_ends_the_run_and_is_told(folder, tiny):
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(FAULT)
     paths = os.pathsep.join([str(folder / "site"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     run = start(folder, tiny, PYTHONPATH=paths)
-    said, before = run.communicate(timeout=100)[1], stamps(folder / "out")
-    assert run.returncode == 1 and len(before) == COUNT // 2
-    assert "has no result: process 1 failed (MemoryError: a fault of ours)" in said
-    assert "Traceback" in said  # of the process whose fault it is
+    errors, before = run.communicate(timeout=100)[1], stamps(folder / "out")
+    assert run.returncode == 1 and len(before) <= COUNT // 2
+    assert "has no result: process 1 died (MemoryError: a fault of ours)" in errors
     completed(folder, tiny, before)
 
 
@@ -149,9 +147,23 @@ def test_an_exception_in_one_process_is_told_and_the_other_goes_on(folder, tiny)
 def test_more_processes_than_images(tmp_path, tiny):
     pair(tmp_path / "in", "only")
     run = start(tmp_path, tiny, "trainer.devices=3")
-    said = run.communicate(timeout=100)[1]
-    assert run.returncode == 0 and list(results(tmp_path / "out")) == ["only.png"], said
-    assert said.splitlines()[0] == "refine predict: 1 image" and len(said.splitlines()) == 2
+    errors = run.communicate(timeout=100)[1]
+    assert run.returncode == 0 and list(results(tmp_path / "out")) == ["only.png"], errors
+    assert errors.splitlines()[0] == "refine predict: 1 image" and len(errors.splitlines()) == 2
+    again = start(tmp_path, tiny)  # nothing to do for anybody
+    assert "0 done, 1 already there" in again.communicate(timeout=100)[1] and again.returncode == 0
+
+
+@pytest.mark.slow
+def test_what_only_the_first_process_finds_wrong_is_told_once(folder, tiny):
+    inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
+    assert refine("predict", *inputs, *tiny, "refiner.steps=1").status == 0
+    run = start(folder, tiny, "trainer.max_restarts=2")
+    errors = run.communicate(timeout=100)[1]
+    assert run.returncode == 2 and errors.count("of another configuration") == 1 and "Traceback" not in errors
+    broken = start(folder, tiny, "backbone.weights=/no/such/file")
+    errors = broken.communicate(timeout=100)[1]
+    assert broken.returncode == 2 and errors.count("refine: error") == 1
 
 
 @pytest.mark.slow
@@ -163,12 +175,56 @@ def test_a_full_disk(folder, tiny):
         pytest.skip("may not mount here")
     try:
         run = start(folder, tiny)
-        said, before = run.communicate(timeout=100)[1], stamps(folder / "out")
-        assert run.returncode != 0 and "No space left on device" in said and 0 < len(before) < COUNT, said
+        errors, before = run.communicate(timeout=100)[1], stamps(folder / "out")
+        assert run.returncode != 0 and "No space left on device" in errors and 0 < len(before) < COUNT, errors
         subprocess.run(["mount", "-o", "remount,size=50m", str(folder / "out")], check=True)
         completed(folder, tiny, before)
     finally:
         subprocess.run(["umount", str(folder / "out")], check=True)
+
+
+# Shards
+
+
+def test_shards_share_the_work_and_the_last_one_concludes(folder, tiny):
+    arguments = [f"input={folder / 'in'}", *tiny, "refiner.steps=1"]
+    alone = refine("predict", *arguments, f"output={folder / 'alone'}")
+    assert alone.status == 0
+    for shard in (2, 0, 1):
+        assert not (folder / "out" / ".refine" / "rows.csv").exists()
+        outcome = refine("predict", *arguments, f"output={folder / 'out'}", "shards=3", f"shard={shard}")
+        assert outcome.status == 0 and f"refine predict: 4 images, shard {shard} of 3" in outcome.err
+        assert "4 done" in outcome.err
+    assert results(folder / "out") == results(folder / "alone") and rows(folder / "out") == rows(folder / "alone")
+    again = refine("predict", *arguments, f"output={folder / 'out'}", "shards=3", "shard=1")
+    assert again.status == 0 and "0 done, 4 already there" in again.err
+
+
+def test_shards_that_are_missing_are_gathered_by_name(folder, tiny):
+    (folder / "in" / "im03.png").write_bytes(b"no image")
+    arguments = ["predict", f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=1", "shards=3"]
+    statuses = [refine(*arguments, f"shard={shard}").status for shard in (0, 1)]
+    gathered = refine(*arguments, "gather=true")
+    assert gathered.status == 1 and f"{len(rows(folder / 'out'))} already there" in gathered.err
+    assert gathered.err.count("has no result") == COUNT - len(results(folder / "out")) - sum(statuses)
+    assert refine(*arguments, "shard=2").status == int(not any(statuses))
+    assert len(results(folder / "out")) == COUNT - 1 == len(rows(folder / "out"))
+    assert "failed: im03: cannot be read" in refine(*arguments, "gather=true").err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["shards=3"], "shards=3: say which one this is, shard=0 to 2"),
+        (["shards=3", "shard=3"], "shard=3: expected 0 to 2, since shards=3"),
+        (["shards=0"], "shards=0: expected a number greater than 0"),
+        (["gather=true", "output={in}"], "is the folder of the inputs"),
+    ],
+)
+def test_shards_that_cannot_be(folder, tiny, overrides, message):
+    inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
+    outcome = refine("predict", *inputs, *tiny, *(o.replace("{in}", str(folder / "in")) for o in overrides))
+    assert outcome.status == 2 and message in outcome.err
 
 
 # The trainer
@@ -176,23 +232,26 @@ def test_a_full_disk(folder, tiny):
 
 def trainer_of(*overrides: str):
     config = PredictConfig.compose(["input=in", "output=out", *overrides])
-    return make_trainer(config.trainer, torch.device("cpu"))
+    return make_trainer(config.trainer, CPU)
 
 
 def test_one_process_needs_no_company():
     for way in ("default", "cpu"):
         trainer = trainer_of(f"trainer={way}")
-        assert trainer.world_size == 1 and not isinstance(trainer.strategy, IndependentProcesses)
+        assert trainer.world_size == 1 and not isinstance(trainer.strategy, DDPStrategy)
+        assert processes_to_start({"devices": 1, "num_nodes": 1}, CPU) == 0
     assert trainer_of("trainer=ddp", "trainer.accelerator=cpu").world_size == 1  # auto: this CPU
 
 
-def test_two_processes_know_who_they_are(monkeypatch):
+def test_several_are_started_by_us_unless_somebody_did(monkeypatch):
+    section = PredictConfig.compose(["input=in", "output=out", *DDP]).trainer
+    assert processes_to_start(section, CPU) == 2
+    with pytest.raises(ConfigError, match="start it by torchrun or srun on every node"):
+        processes_to_start({**section, "num_nodes": 2}, CPU)
     monkeypatch.setenv("LOCAL_RANK", "1")
     trainer = trainer_of(*DDP)
-    assert isinstance(trainer.strategy, IndependentProcesses) and (trainer.global_rank, trainer.world_size) == (1, 2)
-    assert not trainer.is_global_zero and trainer.strategy.root_device == torch.device("cpu")
-    trainer.strategy.barrier("nobody waits")
-    assert trainer.strategy.broadcast("own") == trainer.strategy.reduce("own") == "own"
+    assert isinstance(trainer.strategy, DDPStrategy) and (trainer.global_rank, trainer.world_size) == (1, 2)
+    assert processes_to_start(section, CPU) == 0
 
 
 SLURM = {
@@ -213,7 +272,7 @@ def test_srun_says_who_we_are(monkeypatch):
         monkeypatch.setenv(name, value)
     trainer = trainer_of("trainer=slurm", "trainer.accelerator=cpu")
     assert (trainer.global_rank, trainer.world_size, trainer.local_rank) == (3, 4, 1)
-    assert trainer.strategy.environment.auto_requeue is False
+    assert trainer.strategy.cluster_environment.auto_requeue is False
     with pytest.raises(ConfigError, match="devices=3"):
         trainer_of("trainer=slurm", "trainer.accelerator=cpu", "trainer.devices=3")
     with pytest.warns(UserWarning, match="4 such processes were started together, but each does all the work"):
@@ -232,26 +291,25 @@ def test_torchrun_says_who_we_are(monkeypatch):
         trainer_of("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
-def test_in_a_shell_of_slurm_without_srun(monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "1")
-    with pytest.raises(ConfigError, match=r"did not start this process.*SLURM_JOB_NAME=bash"):
-        trainer_of(*DDP)
-    for name in ("SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID"):  # as in a batch script
+def test_in_a_job_of_slurm_but_without_srun_a_process_works_alone_and_says_so(monkeypatch):
+    batch = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_ID", "SLURM_JOB_NAME")
+    for name in batch:
+        monkeypatch.setenv(name, SLURM[name])
+    for name in ("SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID"):
         monkeypatch.setenv(name, "0")
-    with pytest.raises(ConfigError, match="2 processes are asked for, but the environment says that 1 were started"):
-        trainer_of(*DDP)
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
-    assert trainer_of(*DDP).world_size == 2
+    with pytest.warns(UserWarning, match="not started by srun, so it does not use the job's other tasks"):
+        assert trainer_of().world_size == 1
+    with pytest.warns(UserWarning, match="not started by srun"):
+        assert processes_to_start(PredictConfig.compose(["input=in", "output=out", *DDP]).trainer, CPU) == 2
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.strategy=ddp", *DDP], "processes share nothing here"),
         (["trainer=gpu", "device=cpu"], "trainer: "),
         (["threads=0"], "threads=0: expected a number greater than 0"),
         (["threads=1.5"], "threads=1.5"),
-        (["patience=0"], "patience=0: expected a number greater than 0"),
+        (["trainer.devices=abc", "trainer.num_nodes=2"], "trainer: "),
     ],
 )
 def test_what_cannot_be(tmp_path, tiny, overrides, message):

@@ -374,8 +374,8 @@ def test_a_living_runs_temporaries_are_left_alone(tmp_path):
     half.write_bytes(b"half")
     second.open()
     assert half.exists()
-    second.close([])
-    first.close([])
+    second.release()
+    first.release()
     RunFolder(tmp_path, {"a": 1}).open()
     assert not half.exists()
 
@@ -386,7 +386,7 @@ def test_two_runs_of_other_settings_exclude_each_other(tmp_path, predict):
     other.open()
     outcome = predict()
     assert outcome.status == 2 and "another run, of other settings, is at work" in outcome.err
-    other.close([])
+    other.release()
     assert predict().status == 0
 
 

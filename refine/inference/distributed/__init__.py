@@ -1,1 +1,1 @@
-"""The processes of one run: strategy, coordination, partition of the images."""
+"""The processes of one run: Lightning's DDP and torch's elastic agent, and which process refines which image."""

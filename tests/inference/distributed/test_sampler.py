@@ -1,6 +1,7 @@
-"""Dividing work by cost, and accounting for it."""
+"""Dividing images by cost."""
 
 import io
+import random
 
 import pytest
 from generated import pair, photo, save
@@ -10,9 +11,7 @@ from PIL import Image
 
 from refine.api import load
 from refine.data.discovery import find_pairs
-from refine.data.pairs import Failure
-from refine.inference.distributed.partition import cost, divide, merge_reports, partition_pairs, select_pairs
-from refine.inference.run_folder import RunFolder
+from refine.inference.distributed.sampler import CostBalancedSampler, cost, divide, predicted_costs
 from refine.io.decode import read_size
 
 
@@ -62,41 +61,28 @@ def test_sizes_are_read_from_headers(format):
     assert read_size(io.BytesIO(b"nothing")) == (0, 0)
 
 
-def test_jobs_are_shared_by_size_and_bad_ones_cost_nothing(tmp_path, refiner):
+def test_images_are_divided_by_size_and_unreadable_ones_cost_nothing(tmp_path, refiner):
     for number, side in enumerate([20, 100, 60, 80]):
         pair(tmp_path, f"im{number}", number, side, side)
     save(tmp_path / "bad_mask.png", photo())
     (tmp_path / "bad.png").write_bytes(b"no image")
-    jobs, _ = find_pairs(str(tmp_path), None, None, str(tmp_path / "out"))
-    assert partition_pairs(jobs, refiner, 2) == [["im1"], ["bad", "im0", "im2", "im3"]]
-    assert partition_pairs(jobs, refiner, 1) == [[job.key for job in jobs]]
-    assert partition_pairs(jobs, refiner, 2, side=64) == [["bad", "im1", "im3"], ["im0", "im2"]]  # made to one size
-    assert len(partition_pairs(jobs, refiner, 9)) == 9
-    assert [job.key for job in select_pairs(["im2", "im0"], jobs)] == ["im2", "im0"]
-    with pytest.raises(ValueError, match="does not find 'elsewhere' in the input; all must see the same files"):
-        select_pairs(["elsewhere"], jobs)
+    pairs, _ = find_pairs(str(tmp_path), None, None, str(tmp_path / "out"))
+
+    def keys(count, side=None):
+        costs = predicted_costs(pairs, refiner, side)
+        return [[pairs[index].key for index in CostBalancedSampler(costs, rank, count)] for rank in range(count)]
+
+    assert keys(2) == [["im1"], ["bad", "im0", "im2", "im3"]]
+    assert keys(1) == [[pair.key for pair in pairs]]
+    assert keys(2, side=64) == [["bad", "im1", "im3"], ["im0", "im2"]]  # all are made one size
+    assert sorted(map(len, keys(9))) == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
-def test_the_dead_are_accounted_for(tmp_path):
-    records = RunFolder(tmp_path, {"a": 1})
-    records.open()
-    other = RunFolder(tmp_path, {"a": 1}, rank=2)  # died after one of its two
-    other.finish("c.png", "inputs", b"c", {"key": "c"})
-    other._append({"output": "d.png", "configuration": records.configuration, "inputs": "", "sha256": "0"})
-    told = {
-        1: {"finished": {"b.png": "hash"}, "failures": [("x", "cannot be read", "")], "stopped": 0},
-        3: {"error": "RuntimeError: ours"},
-        4: {"finished": {}, "failures": [], "stopped": 143},
-    }
-    shares = [["a"], ["b", "x"], ["c", "d"], ["e"], ["f"]]
-    merge_reports(told, records, shares, "png", early=False)
-    assert set(records.finished) == {"b.png", "c.png"}
-    assert records.failures == [
-        Failure("x", "cannot be read"),
-        Failure("d", "has no result: process 2 died"),
-        Failure("e", "has no result: process 3 failed (RuntimeError: ours)"),
-        Failure("f", "has no result: process 4 was stopped (status 143)"),
-    ]
-    records.failures = []
-    merge_reports(told, records, shares, "png", early=True)  # after Ctrl-C what is left is left
-    assert records.failures == [Failure("x", "cannot be read")]
+def test_two_hundred_images_of_mixed_size_over_eight_processes_are_balanced(refiner):
+    generator = random.Random(0)
+    sizes = [(generator.randint(200, 4000), generator.randint(200, 6000)) for _ in range(200)]
+    costs = [cost(refiner, size) for size in sizes]
+    samplers = [CostBalancedSampler(costs, rank, 8) for rank in range(8)]
+    loads = [sum(costs[index] for index in sampler) for sampler in samplers]
+    assert sorted(index for sampler in samplers for index in sampler) == list(range(200))
+    assert max(loads) / (sum(loads) / 8) <= 1.05
