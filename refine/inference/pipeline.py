@@ -101,7 +101,7 @@ def recorded(session: Session, early: Sequence[warnings.WarningMessage]) -> Iter
             run_folder.write_configuration(config)
             count = len(session.request.pairs)
             log.info("refine predict: %d image%s", count, "s" * (count != 1))
-        with opened(session.loggers, config.logger if first else {}, run_folder.folder, settings):
+        with opened(session.loggers, config.logger if first else {}, run_folder, settings):
             yield
 
 
