@@ -196,7 +196,7 @@ def recorded(session: Session, early: Sequence[warnings.WarningMessage]) -> Iter
 def _loggers(session: Session) -> contextlib.AbstractContextManager[Loggers]:
     config, folder = session.config, session.run_folder
     settings = {"configuration": folder.configuration, "settings": folder.settings, **config.model_dump()}
-    return opened(session.loggers, config.logger, folder.folder, settings)
+    return opened(session.loggers, config.logger, folder, settings)
 
 
 def predict(

@@ -9,6 +9,7 @@ holds the result's hash; so after a kill a result is finished exactly if its fil
     rows.csv, failures.csv   table of the latest run: one row per result that is there; what failed and why
     summary.json, log.txt    means, gains and verdicts; everything that was said
     panels/<image>/          pictures of chosen images
+    run-id-<hash>.txt        what loggers call the run of one configuration, however often it is continued
     lock, unfinished/        who writes here now, and files that are not complete yet
 """
 
@@ -28,7 +29,7 @@ import yaml
 
 from refine.config import PredictConfig
 from refine.data.pairs import Failure
-from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, write_atomic
+from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, kept_id, new_id, write_atomic
 
 TABLE, JOB = "rows.csv", "job.json"
 IDENTITY = ("output", "configuration", "inputs", "sha256")  # columns that name a result
@@ -88,6 +89,21 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write means, gains and verdicts."""
         self.write("summary.json", json.dumps(summary, indent=1))
+
+    def run_id(self, given: str | None = None) -> str:
+        """Id of this configuration's run for loggers that can continue one.
+
+        A second process that works here meanwhile gets an id of its own: no logger takes one run from two sides.
+
+        Args:
+            given: Id that somebody else chose, such as the agent of a sweep; it is kept.
+
+        Raises:
+            OSError: If the id cannot be kept.
+        """
+        if self._lock and not self._lock.first:
+            return given or new_id()
+        return kept_id(self.folder / f"run-id-{self.configuration[:12]}.txt", given, self._scratch)
 
     @property
     def log(self) -> Path:

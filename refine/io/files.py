@@ -59,6 +59,29 @@ def write_atomic(path: str | Path, data: bytes, scratch: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def new_id() -> str:
+    """An id that nobody else has: eight letters and digits."""
+    return uuid.uuid4().hex[:8]
+
+
+def kept_id(file: Path, given: str | None, scratch: Path) -> str:
+    """Id that outlives the process: the one that is given, else the one in the file, else a new one.
+
+    Args:
+        file: Path of the file that keeps the id.
+        given: Id that somebody else chose, which is kept from then on.
+        scratch: Existing folder on the same file system, as for :func:`write_atomic`.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    kept = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = given or kept or new_id()
+    if found != kept:
+        write_atomic(file, found.encode(), scratch)
+    return found
+
+
 def same_path(path: Path, other: Path) -> bool:
     """Whether two paths lead to one place; also where links lead nowhere or in circles."""
     return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
@@ -104,6 +127,9 @@ class Lock:
         settings: Settings of this run, as a short text.
         tidy: Function called if no other run holds the lock, before another can get it.
 
+    Attributes:
+        first: Whether no other run held the lock.
+
     Raises:
         Busy: A run with other settings holds the lock.
         OSError: The file cannot be written.
@@ -111,7 +137,8 @@ class Lock:
 
     def __init__(self, file: Path, settings: str, tidy: Callable[[], None]) -> None:
         self._stream = file.open("a+")
-        if self._flock("LOCK_EX", "LOCK_NB"):
+        self.first = self._flock("LOCK_EX", "LOCK_NB")
+        if self.first:
             tidy()
             self._stream.truncate(0)
             self._stream.write(settings)

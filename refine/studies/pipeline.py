@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refine.config import CONFIGS, ConfigError, PredictConfig, StudyConfig
+from refine.studies.labels import uses_wandb
 from refine.studies.launch import launch
 from refine.studies.plan import problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
@@ -64,13 +65,17 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     from refine.studies import report  # polars, scipy and matplotlib, which belong to an extra
 
     problems = {run.name: reason for run in runs if (reason := problem(run))}
-    report.write(study, runs, problems, output, page_mib=config.page_mib)
+    tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
     if config.publish:
         report.publish(Path(config.study).expanduser(), output, command)
     print((output / report.MARKDOWN).read_text(), end="")
     for name, reason in problems.items():
         print(f"refine study: incomplete: {name}: {reason}", file=sys.stderr)
     print(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}", file=sys.stderr)
+    if told := [run for run in runs if uses_wandb(run.overrides)]:
+        from refine.studies import wandb_report  # Lightning, which takes seconds
+
+        wandb_report.tell(study, told, tables, output, status=int(bool(problems)))
     return int(bool(problems))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from refine.inference.finished_run import read_finished_rows, read_job, write_job
 from refine.io.files import write_atomic
+from refine.studies.labels import without_loggers
 from refine.studies.spec import FORMER, StudyRun
 
 STUDY = ".study"  # in a study's output, for all that is no result
@@ -61,12 +62,14 @@ def _planned(settings: dict[str, Any]) -> StudyRun:
 
 
 def fingerprint(overrides: Sequence[str]) -> str:
-    """SHA-256 (hex) of a run's settings and of names, sizes and times of the files it reads, its output left out.
+    """SHA-256 (hex) of a run's settings and of names, sizes and times of the files it reads.
+
+    Its output and its loggers are left out: a finished run is not done again to tell somebody else of it.
 
     Args:
         overrides: Settings of the run, ``key=value`` each.
     """
-    texts = sorted(override for override in overrides if not override.startswith("output="))
+    texts = sorted(override for override in without_loggers(overrides) if not override.startswith("output="))
     for override in texts.copy():
         key, _, value = override.partition("=")
         if key in ("input", "mask", "masks", "truth", "backbone.weights"):

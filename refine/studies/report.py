@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -18,7 +19,21 @@ MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
-def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> None:
+class Tables(NamedTuple):
+    """What a report is made of; tables without a row if no run has ended.
+
+    Attributes:
+        results: Table of :func:`refine.studies.statistics.read_rows`.
+        comparisons: Table of :func:`refine.studies.statistics.compare`.
+        costs: Table of :func:`refine.studies.statistics.costs`.
+    """
+
+    results: pl.DataFrame
+    comparisons: pl.DataFrame
+    costs: pl.DataFrame
+
+
+def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> Tables:
     """Compare what is there and write it: rows, comparisons, Markdown, plots, page.
 
     Args:
@@ -27,6 +42,9 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
         problems: Reason why a run is not complete, by the run's name.
         output: Folder of the study's results.
         page_mib: Largest size of the page in MiB.
+
+    Returns:
+        The tables that were written.
     """
     rows = read_rows(study, runs)
     compared, cost = (compare(study, rows), costs(study, rows)) if len(rows) else (pl.DataFrame(), pl.DataFrame())
@@ -38,6 +56,7 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
     notes = _notes(compared, problems, machines(runs))
     _save(output / MARKDOWN, markdown(study, compared, cost, notes))
     _save(output / PAGE, page.make(study, compared, cost, rows, runs, drawn, notes, page_mib))
+    return Tables(rows, compared, cost)
 
 
 def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:

@@ -25,6 +25,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from refine.studies.labels import labeled, without_loggers
+
 FILE = "study.yaml"
 # Whatever the base says of steps or levels, a control stays what it is.
 CONTROLS: dict[str, tuple[str, ...]] = {
@@ -138,8 +140,10 @@ def make_runs(study: Study, output: Path, common: Sequence[str], controls: Path 
             merged = _merged([*own, *common, *overrides])
             folder = output / group / arm
             if controls is not None and arm in CONTROLS:
-                folder = controls / f"{arm}-{hashlib.sha256(json.dumps(merged).encode()).hexdigest()[:12]}"
-            runs.append(StudyRun(group, arm, folder, (*merged, f"output={folder}")))
+                text = json.dumps(without_loggers(merged))
+                folder = controls / f"{arm}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            settings = labeled(merged, study.name, group, arm)
+            runs.append(StudyRun(group, arm, folder, (*settings, f"output={folder}")))
     return runs
 
 

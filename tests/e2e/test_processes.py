@@ -209,7 +209,7 @@ def test_shards_that_are_missing_are_gathered_by_name(folder, tiny):
     assert gathered.err.count("has no result") == COUNT - len(results(folder / "out")) - sum(statuses)
     assert refine(*arguments, "shard=2").status == int(not any(statuses))
     assert len(results(folder / "out")) == COUNT - 1 == len(rows(folder / "out"))
-    assert "failed: im03: cannot be read" in refine(*arguments, "gather=true").err
+    assert "failed: im03: cannot read" in refine(*arguments, "gather=true").err
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def items(entries) -> dict[str, Any]:
     return found
 
 
-def runs(output: Path) -> list[OfflineRun]:
-    """All offline runs of an output folder, in the order in which they began."""
+def runs(output: Path, folder: str = ".refine") -> list[OfflineRun]:
+    """All offline runs of an output folder, in the order in which they began; those of a study lie in ``.study``."""
     wandb.teardown()  # its service writes on for a moment after a run is finished
-    files = (output / ".refine" / "wandb").glob("offline-run-*/run-*.wandb")
+    files = (output / folder / "wandb").glob("offline-run-*/run-*.wandb")
     return [read(path) for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]

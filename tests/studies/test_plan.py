@@ -25,6 +25,14 @@ def test_what_makes_a_job_incomplete(tmp_path):
     assert problem(changed) == "run with other settings or inputs"
 
 
+def test_loggers_make_no_other_run(tmp_path):
+    plain = StudyRun("", "a", tmp_path, ("refiner.steps=3", "output=x"))
+    told = StudyRun("", "a", tmp_path, ("logger=[csv,wandb]", "+logger.tags=[a]", "refiner.steps=3", "output=x"))
+    changed = StudyRun("", "a", tmp_path, ("logger=wandb", "refiner.steps=4", "output=x"))
+    first, second, third = (run.fingerprint for run in with_fingerprints([plain, told, changed]))
+    assert first == second != third
+
+
 def test_a_plan_of_before_names_its_control_as_now(tmp_path):
     write_plan(tmp_path, [StudyRun("", "off", tmp_path / "off", ())])
     (run,) = read_plan(tmp_path).values()

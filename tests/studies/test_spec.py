@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from finished import write_study
 from generated import refine
-from omegaconf import OmegaConf
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
-from refine.config import compose
+from refine.config import PredictConfig, compose
 from refine.studies.report import BEGIN, END
 from refine.studies.spec import CONTROLS, make_runs, read_study
 
@@ -82,12 +82,13 @@ def test_shipped_studies_compose_and_have_a_place_for_their_answer(folder):
 
 
 def test_the_sweep_for_agents_composes():
-    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "sweep.yaml"))
-    command = sweep["command"][3].partition("predict ")[2].removesuffix(' "$@"').split()
-    # The names of loggers are another file's affair.
-    common = [override for override in command if not override.startswith("logger")]
-    chosen = [
-        f"{key}={(values.get('values') or [values.get('value')])[-1]}" for key, values in sweep["parameters"].items()
-    ]
-    config = compose("predict", [*common, *chosen])
-    assert (config.refiner.steps, config.refiner.lr, config.masks) == (45, 0.008, "thick")
+    """The command line as W&B's agent builds it, with the last values of the grid."""
+    sweep = load_sweep_config(str(ROOT / "experiments" / "sweep.yaml"))
+    chosen = {name: {"value": values["values"][-1]} for name, values in sweep["parameters"].items()}
+    arguments = create_sweep_command_args({"args": chosen})["args_no_hyphens"]
+    shell, _, script, *rest = create_sweep_command(sweep["command"])
+    assert (shell, rest, sweep["program"]) == ("bash", ["${program}", "${args_no_hyphens}"], "refine")
+    shared = script.removeprefix('exec "$0" predict ').removesuffix(' "$@"').split()
+    config = PredictConfig.compose([*shared, *arguments])
+    assert (config.refiner["steps"], config.refiner["lr"], config.masks) == (45, 0.008, "thick")
+    assert config.output == "runs/sweep/$WANDB_RUN_ID" and config.logger["offline"] is False

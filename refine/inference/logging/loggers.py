@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from refine.config import build
 from refine.inference.logging.console import log
 from refine.inference.logging.curves import Point
+from refine.inference.run_folder import RunFolder
+from refine.io.files import new_id
 
 
 class Loggers:
@@ -58,20 +60,21 @@ class Loggers:
 
 
 @contextlib.contextmanager
-def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> Iterator[Loggers]:
+def opened(
+    loggers: Loggers, config: Mapping[str, Any], run_folder: RunFolder, settings: Mapping[str, Any]
+) -> Iterator[Loggers]:
     """Open the loggers of a configuration; they are closed at the end whatever happens.
 
     Args:
         loggers: Loggers of the run, none of them open yet.
         config: The group ``logger``: entries with ``_target_``, or one of its own; other keys are what they refer to.
-        folder: Folder to which they write unless configured otherwise.
+        run_folder: Run folder to which they write unless configured otherwise, and which keeps the id of the run.
         settings: Everything that was configured, as plain nested values; told first.
     """
     nodes = {"logger": config} if "_target_" in config else config
     for name, node in nodes.items():
         if isinstance(node, dict) and "_target_" in node:
-            place = {"save_dir": str(folder)} if node.get("save_dir", "") is None else {}
-            loggers.add(str(name), partial(build, node, **place))
+            loggers.add(str(name), partial(_build, node, run_folder))
     loggers.each(lambda logger: logger.log_hyperparams(dict(settings)))
     try:
         yield loggers
@@ -80,6 +83,13 @@ def opened(loggers: Loggers, config: Mapping[str, Any], folder: Path, settings: 
         raise
     finally:
         loggers.finish()
+
+
+def _build(node: Mapping[str, Any], run_folder: RunFolder) -> Any:
+    place = {"save_dir": str(run_folder.folder)} if node.get("save_dir", "") is None else {}
+    given = None if node.get("id") is None else str(node["id"])
+    identity = {"id": run_folder.run_id(given)} if "id" in node else {}
+    return build({**node, **place, **identity})
 
 
 def log_point(logger: Logger, point: Point) -> None:
@@ -98,7 +108,7 @@ def log_point(logger: Logger, point: Point) -> None:
 def wandb_logger(
     save_dir: str, offline: bool = True, name: str | None = None, settings: Mapping[str, Any] | None = None, **init: Any
 ) -> WandbLogger:
-    """A run of its own at Weights & Biases.
+    """A run at Weights & Biases: a new one, the one of this ``id``, or the one that the agent of a sweep began.
 
     Lightning's own way to begin one takes over a run that happens to be open, and its ``offline`` stays on for all
     later jobs of the process.
@@ -116,14 +126,17 @@ def wandb_logger(
     """
     import wandb
 
-    def begin(mode: str | None) -> Any:
+    if os.environ.get("WANDB_SWEEP_ID"):  # then W&B takes these from the agent alone, and warns of any other
+        init = {key: value for key, value in init.items() if key not in ("project", "entity", "id")}
+
+    def begin(mode: str | None, **changed: Any) -> Any:
         return wandb.init(
             dir=save_dir,
             mode=mode,  # type: ignore[arg-type]
             name=name or Path(save_dir).resolve().parent.name,
             reinit="create_new",
             settings=wandb.Settings(**(settings or {})),
-            **init,
+            **{**init, **changed},
         )
 
     if offline:
@@ -135,8 +148,9 @@ def wandb_logger(
         log.info("W&B run %s: %s", run.name, run.url)
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
-        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.", stacklevel=2)
-        run = begin("offline")
+        advice = f" `wandb sync --id {init['id']} <folder>` makes it part of that run." if init.get("id") else ""
+        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.{advice}", stacklevel=2)
+        run = begin("offline", id=new_id())  # W&B does not let go of the id of a run that could not begin
     return WandbLogger(experiment=run, save_dir=save_dir)
 
 

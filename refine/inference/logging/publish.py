@@ -105,19 +105,25 @@ def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any])
     columns, cells = table(report.rows)
     run.log({"images": wandb.Table(columns=[*columns], data=cells)})
     run.summary.update(dict(summary))
-    run.log_artifact(_artifact(run, report.run_folder))
+    run.log_artifact(artifact(run, "results", report.run_folder.record_files))
 
 
-def _artifact(run: Any, run_folder: RunFolder) -> Any:
-    """Configuration and rows, copied into the run's own folder: what lies elsewhere may change before an upload."""
+def artifact(run: Any, kind: str, files: Sequence[Path]) -> Any:
+    """Files of a run at W&B, copied into its own folder: what lies elsewhere may change before an upload.
+
+    Args:
+        run: Run of ``wandb.init``.
+        kind: Type of the artifact, with which its name begins.
+        files: Paths of the files, each with a name of its own.
+    """
     import wandb
 
-    artifact = wandb.Artifact(f"results-{run.id}", type="results")
+    made = wandb.Artifact(f"{kind}-{run.id}", type=kind)
     copies = Path(run.dir).parent / "artifact"
     copies.mkdir(exist_ok=True)
-    for file in run_folder.record_files:
-        artifact.add_file(str(shutil.copy(file, copies)), name=file.name, policy="immutable")
-    return artifact
+    for file in files:
+        made.add_file(str(shutil.copy(file, copies)), name=file.name, policy="immutable")
+    return made
 
 
 def _show_tensorboard(logger: TensorBoardLogger, panels: Sequence[Panel]) -> None:

@@ -26,8 +26,8 @@ def elsewhere(tmp_path_factory, monkeypatch):
     """An empty working directory, in which nothing may be left; and nothing of the user's W&B."""
     folder = tmp_path_factory.mktemp("cwd")
     monkeypatch.chdir(folder)
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP", "WANDB_TAGS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("MODE", "API_KEY", "PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "RUN_ID", "SWEEP_ID"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
     for name in ("WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "HOME"):
         monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name)))
     yield folder
@@ -235,6 +235,29 @@ def test_an_earlier_run_that_is_continued_is_told_too(tmp_path, photos, predict)
     assert csv_points(tmp_path / "out")["image/seconds"].keys() == {0, 1, 2}
 
 
+def test_a_run_is_continued_by_the_same_configuration_alone(tmp_path, photos, predict):
+    for steps in (3, 3, 1, 3):
+        assert predict("logger=wandb", f"refiner.steps={steps}", "overwrite=true", "panels.count=0").status == 0
+    first, again, other, back = runs(tmp_path / "out")
+    assert first.run.run_id == again.run.run_id == back.run.run_id != other.run.run_id
+    # What W&B makes of it offline: one more folder, which says everything anew, from step 0 on.
+    assert len({run.folder for run in (first, again, other, back)}) == 4
+    assert not again.run.resumed and again.run.starting_step == 0 == again.history[0]["_step"]
+    assert again.series("image/seconds", "image").keys() == first.series("image/seconds", "image").keys() == {0, 1, 2}
+    assert {name for name in first.summary if name.startswith("summary/")} <= again.summary.keys()
+
+
+def test_the_id_of_the_environment_wins_and_is_kept(tmp_path, photos, predict, monkeypatch):
+    assert predict("logger=wandb", "panels.count=0").status == 0
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_RUN_ID", "0123")
+        assert predict("logger=wandb", "panels.count=0").status == 0
+    assert predict("logger=wandb", "panels.count=0").status == 0
+    assert predict("logger=wandb", "panels.count=0", "logger.id=45").status == 0
+    first, *others = (run.run.run_id for run in runs(tmp_path / "out"))
+    assert len(first) == 8 and others == ["0123", "0123", "45"]
+
+
 def test_pictures_of_another_configuration_are_not_shown(tmp_path, photos, predict):
     assert predict("logger=csv").status == 0
     assert predict("logger=none", "refiner.steps=1", "overwrite=true").status == 0
@@ -404,7 +427,7 @@ def test_a_run_that_is_stopped_or_breaks_is_closed(tmp_path, photos, predict, mo
     assert predict("logger=wandb").status == 0
     found = runs(tmp_path / "out")
     assert [run.exit_code for run in found] == [130, 1, 0]
-    assert len({run.run.run_id for run in found}) == 3
+    assert len({run.run.run_id for run in found}) == 1  # one run, continued twice
     assert found[0].config["refiner"]["steps"] == 3  # known from the start
 
 
@@ -430,7 +453,7 @@ def test_online_falls_back_to_offline(tmp_path, photos, tiny, environment, reaso
         [sys.executable, *command], capture_output=True, text=True, env=os.environ | environment, check=False
     )
     assert done.returncode == 0 and done.stderr.count(reason) == 1, done.stderr
-    assert "going on offline, nothing is lost" in done.stderr and "wandb sync" in done.stderr
+    assert "going on offline, nothing is lost. `wandb sync --id " in done.stderr and "upload it with" in done.stderr
     run = runs(tmp_path / "out")[-1]
     assert len(run.series("image/seconds", "image")) == 3 and run.exit_code == 0 and pictures(run, "panels/a")
 
