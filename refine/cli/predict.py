@@ -4,6 +4,8 @@
     refine predict input=photos masks=holes output=results preset=paper refiner.steps=30
     refine predict data=photos masks=thick output=results        # holes drawn into whole photos, and scores
 
+    refine predict input=photos output=results shards=16 launcher=submitit_slurm    # also joblib, submitit_local
+
 Masks: white is the hole. Without mask= and masks= they lie beside the images as x_mask.png, x_mask001.png ...
 Finished results are kept when the command runs again; logs and tables lie in <output>/.refine/.
 """
@@ -11,6 +13,8 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 from collections.abc import Sequence
 
 from refine.config import PredictConfig
+
+LAUNCHER = ("launcher=", "hydra.")  # settings of the launcher, not of the run
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -26,7 +30,12 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense as a whole; nothing was done then.
     """
-    config = PredictConfig.compose(overrides)
-    from refine.inference import pipeline  # torch and Lightning take seconds, a misspelled setting should not
+    launched = any(override.startswith("launcher=") for override in overrides)
+    launcher = [override for override in overrides if launched and override.startswith(LAUNCHER)]
+    command = [override for override in overrides if override not in launcher]
+    config = PredictConfig.compose(command)
+    from refine.inference import pipeline, shards  # torch and Lightning take seconds, a misspelled setting should not
 
-    return pipeline.run(config, overrides)
+    if launcher:
+        return shards.run_shards(config, command, sorted(launcher, reverse=True))  # launcher=, then hydra.<key>=
+    return pipeline.run(config, command)

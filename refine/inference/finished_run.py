@@ -59,13 +59,14 @@ def read_job(output: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_job(output: Path, content: Mapping[str, Any]) -> None:
-    """Note how a study's run ended, beside its results.
+def write_job(output: Path, content: Mapping[str, Any], name: str = JOB) -> None:
+    """Note how a job ended, beside its results.
 
     Args:
         output: Folder of the results.
         content: Plain values.
+        name: Name of the note's file.
     """
     folder = output / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / JOB, json.dumps(content).encode(), folder)
+    write_atomic(folder / name, json.dumps(content).encode(), folder)

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from refine.config import CONFIGS, ConfigError, PredictConfig, StudyConfig
+from refine.config import ConfigError, PredictConfig, StudyConfig
+from refine.inference.launch import Job, check_launcher, launch
 from refine.studies.labels import uses_wandb
-from refine.studies.launch import launch
-from refine.studies.plan import problem, read_plan, with_fingerprints, write_plan
+from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
 
-EXTRAS = {
-    "study": ("polars", "scipy", "matplotlib", "jinja2"),
-    "joblib": ("hydra_plugins.hydra_joblib_launcher",),
-    "submitit": ("hydra_plugins.hydra_submitit_launcher",),
-}  # packages that must be there
+NEEDED = ("polars", "scipy", "matplotlib", "jinja2")  # the extra [study]
 
 
 def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], command: Sequence[str]) -> int:
@@ -33,8 +29,8 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     Raises:
         ValueError: If the request makes no sense; nothing was run then.
     """
-    _check_installed("refine study", "study", "study")
-    _check_launcher(launcher[0].partition("=")[2])
+    _check_installed()
+    check_launcher(launcher[0].partition("=")[2])
     study, output = read_study(Path(config.study).expanduser()), Path(config.output).expanduser().resolve()
     if config.report_only:
         return conclude(study, list(read_plan(output).values()), output, config, command)
@@ -45,7 +41,8 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
         _check_run(one)
     write_plan(output, runs)
     print(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete", file=sys.stderr)
-    stopped = launch(unfinished, output, launcher)
+    jobs = [Job(one.name, one.overrides, one.folder, about={"fingerprint": one.fingerprint}) for one in unfinished]
+    stopped = launch(jobs, output / STUDY / "jobs", launcher)
     return stopped or conclude(study, runs, output, config, command)
 
 
@@ -79,22 +76,12 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     return int(bool(problems))
 
 
-def _check_launcher(launcher: str) -> None:
-    names = sorted(file.stem for file in (CONFIGS / "launcher").glob("*.yaml"))
-    if launcher not in names:
-        raise ConfigError(f"launcher={launcher}: expected one of {', '.join(names)}.")
-    _check_installed(f"launcher={launcher}", launcher.partition("_")[0], "launchers")
-
-
-def _check_installed(what: str, needs: str, extra: str) -> None:
-    for package in EXTRAS.get(needs, ()):
-        try:
-            found = find_spec(package)
-        except ModuleNotFoundError:  # of what it lies in
-            found = None
-        if found is None:
-            name = package.rpartition(".")[2].replace("_", "-")
-            raise ConfigError(f"{what} needs {name}, which is not installed: pip install 'refine-inpainting[{extra}]'.")
+def _check_installed() -> None:
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"refine study needs {package}, which is not installed: pip install 'refine-inpainting[study]'."
+            )
 
 
 def _check_run(run: StudyRun) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refine.inference.finished_run import read_finished_rows, read_job, write_job
+from refine.inference.finished_run import read_finished_rows, read_job
 from refine.io.files import write_atomic
 from refine.studies.labels import without_loggers
 from refine.studies.spec import FORMER, StudyRun
@@ -81,19 +81,6 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [(file, file.stat()) for file in files if file.is_file()]
     return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-
-
-def finish(run: StudyRun, status: int, reason: str, machine: str) -> None:
-    """Note how a run ended, beside its results.
-
-    Args:
-        run: Planned run.
-        status: Exit status.
-        reason: Cause in a sentence, if the status is not 0.
-        machine: Name of the device and versions.
-    """
-    content = {"fingerprint": run.fingerprint, "status": status, "reason": reason, "machine": machine}
-    write_job(run.folder, content)
 
 
 def problem(run: StudyRun) -> str:

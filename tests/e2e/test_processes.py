@@ -212,9 +212,27 @@ def test_shards_that_are_missing_are_gathered_by_name(folder, tiny):
     assert "failed: im03: cannot read" in refine(*arguments, "gather=true").err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launched_shards_are_gathered(folder, tiny, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    arguments = [f"input={folder / 'in'}", *tiny, "refiner.steps=1"]
+    assert refine("predict", *arguments, f"output={folder / 'alone'}").status == 0
+    launched = [f"launcher={launcher}", "shards=3"]
+    outcome = refine("predict", *launched, *arguments, f"output={folder / 'out'}")
+    assert outcome.status == 0 and f"{COUNT} already there" in outcome.err
+    assert results(folder / "out") == results(folder / "alone") and rows(folder / "out") == rows(folder / "alone")
+    (folder / "in" / "im03.png").write_bytes(b"no image")
+    failing = refine("predict", *launched, *arguments, f"output={folder / 'failing'}")
+    assert failing.status == 1 and "failed: im03: cannot read" in failing.err
+    assert len(results(folder / "failing")) == COUNT - 1 == len(rows(folder / "failing"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["shards=3", "launcher=none"], "launcher=none: expected one of basic, joblib"),
+        (["shards=3", "shard=1", "launcher=basic"], "leave shard= and gather= out"),
         (["shards=3"], "shards=3: say which one this is, shard=0 to 2"),
         (["shards=3", "shard=3"], "shard=3: expected 0 to 2, since shards=3"),
         (["shards=0"], "shards=0: expected a number greater than 0"),

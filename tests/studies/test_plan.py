@@ -2,7 +2,8 @@
 
 from finished import planted
 
-from refine.studies.plan import finish, problem, read_plan, with_fingerprints, write_plan
+from refine.inference.finished_run import write_job
+from refine.studies.plan import problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import StudyRun
 
 
@@ -14,9 +15,10 @@ def test_what_makes_a_job_incomplete(tmp_path):
     assert read_plan(tmp_path / "out") == {"a": job}
     assert problem(job) == "not run, or not to its end"
     planted(job.folder, {"x": {}})
-    finish(job, 1, "some images failed", "here")
+    noted = {"fingerprint": job.fingerprint, "machine": "here"}
+    write_job(job.folder, {**noted, "status": 1, "reason": "some images failed"})
     assert problem(job) == "some images failed"
-    finish(job, 0, "", "here")
+    write_job(job.folder, {**noted, "status": 0, "reason": ""})
     assert problem(job) == "results were removed"
     (job.folder / "x.png").touch()
     assert problem(job) == ""

@@ -1,0 +1,196 @@
+"""Runs as jobs of one of Hydra's launchers: one after the other, several at a time, or jobs of SLURM.
+
+``python -m refine.inference.launch --multirun jobs=<folder> job=a,b ...`` does them.
+
+The commands start this in a process of its own, so that Hydra's global state, its logging and its workers never meet
+the caller's. Launchers send :func:`task` to wherever a job runs: a process, a node of a cluster.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig
+
+from refine.config import CONFIGS, ConfigError, PredictConfig, literal
+from refine.inference.finished_run import write_job
+from refine.inference.run_folder import JOB
+from refine.inference.slots import own_device
+from refine.io.files import write_atomic
+
+JOBS = "jobs.json"
+STOPPED = (130, 143)  # exit statuses of Ctrl-C and SIGTERM
+PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ``refine predict``.
+
+    Attributes:
+        name: Name among the jobs that are launched together.
+        overrides: Settings of the run, ``key=value`` each.
+        output: Folder of its results, where it is noted how it ended.
+        record: Name of that note.
+        about: Plain values that stand in the note too.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    output: Path
+    record: str = JOB
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
+    """Do jobs to their ends, in a process of its own; how each ended is noted on disk.
+
+    Args:
+        jobs: Jobs with different names.
+        folder: Folder for the launcher's own files.
+        launcher: Override ``launcher=<name>``, then Hydra's own ``hydra.<key>=<value>``.
+
+    Returns:
+        130 after Ctrl-C, 143 after SIGTERM, else 0.
+    """
+    if not jobs:
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
+    write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
+    arguments = {
+        "jobs": _quoted(str(folder)),
+        "job": ",".join(_quoted(job.name) for job in jobs),
+        "hydra.sweep.dir": _quoted(str(folder)),
+    }
+    command = [sys.executable, "-m", "refine.inference.launch", "--multirun"]
+    command += [f"{key}={value}" for key, value in arguments.items()]
+    process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        return 130
+    return status if status in STOPPED else 0
+
+
+def check_launcher(name: str) -> None:
+    """Check that there is such a launcher, and that it is installed.
+
+    Args:
+        name: Name of a file in ``configs/launcher``.
+
+    Raises:
+        ConfigError: If there is none, or a package is missing.
+    """
+    names = sorted(file.stem for file in (CONFIGS / "launcher").glob("*.yaml"))
+    if name not in names:
+        raise ConfigError(f"launcher={name}: expected one of {', '.join(names)}.")
+    plugin = PLUGINS.get(name.partition("_")[0])
+    with contextlib.suppress(ModuleNotFoundError):  # of the package that plugins lie in
+        if plugin is None or find_spec(f"hydra_plugins.{plugin}"):
+            return
+    raise ConfigError(
+        f"launcher={name} needs {str(plugin).replace('_', '-')}, which is not installed: "
+        "pip install 'refine-inpainting[launchers]'."
+    )
+
+
+def task(config: DictConfig) -> int:
+    """Do one job and note how it ended; one that fails does not take the others along.
+
+    Args:
+        config: Settings ``jobs`` and ``job`` of ``configs/sweep.yaml``, and ``share_devices`` of the launcher.
+
+    Returns:
+        Exit status of the job.
+
+    Raises:
+        SystemExit: If it was told to stop, so that no further job begins.
+    """
+    folder = Path(config.jobs)
+    content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
+    job = Job(**{**content, "output": Path(content["output"])})
+    print(f"refine: job {job.name}", file=sys.stderr, flush=True)
+    with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
+        status, reason = _predict(job.overrides)
+    write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": _machine()}, job.record)
+    if status in STOPPED:
+        raise SystemExit(status)
+    return status
+
+
+def _predict(overrides: Sequence[str]) -> tuple[int, str]:
+    """Exit status, and in a sentence what is wrong."""
+    from refine.inference import pipeline  # not before a job runs: torch and Lightning take seconds
+
+    try:
+        status = pipeline.run(PredictConfig.compose(overrides), overrides)
+    except (ValueError, OSError) as error:
+        print(f"refine: error: {error}", file=sys.stderr)
+        return 2, str(error)
+    except Exception as error:  # ours, or out of memory; the other jobs go on
+        traceback.print_exc()
+        return 1, f"{type(error).__name__}: {error}"
+    reasons = {0: "", 130: "interrupted", 143: "stopped"}
+    return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
+
+
+def _machine() -> str:
+    """What a number of seconds means nothing without."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return f"{device}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return platform.processor() or platform.machine()
+
+
+def _quoted(text: str) -> str:
+    return str(QuotedString(literal(text), Quote.single).with_quotes())
+
+
+def _end_with_parent() -> None:
+    """Stop when the process that started this one is gone: its end of the pipe closes, however it ended."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Hand the jobs of the command line to the launcher."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if not sys.stdin.isatty():
+        _end_with_parent()
+    application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)
+    application()
+
+
+if __name__ == "__main__":
+    from refine.inference import (
+        launch as sweep,  # the module, not __main__: a launcher finds task by this name elsewhere
+    )
+
+    sweep.main()
