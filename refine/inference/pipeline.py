@@ -49,10 +49,12 @@ def run(config: PredictConfig, command: Sequence[str]) -> int:
         return gather(config, request, "has no result")
     if config.shards > 1 and config.shard is None:
         raise ConfigError(f"shards={config.shards}: say which one this is, shard=0 to {config.shards - 1}.")
-    with quiet():
+    with warnings.catch_warnings(record=True) as early, quiet():
         count = processes_to_start(config.trainer, checked_device(config.device))
     if not count:
         return work(config, request)
+    for warning in early:
+        print(f"refine: {warning.message}", file=sys.stderr)
     try:
         return run_workers(run_as_worker, command, count, config.trainer["max_restarts"])
     except ProcessLost as lost:

@@ -1,6 +1,8 @@
 """Several real processes, however started and however they end; longer runs: scripts/benchmarks/processes.py."""
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from refine.inference.threads import set_threads
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
 CPU = torch.device("cpu")
+slurm = pytest.mark.skipif(not shutil.which("sinfo"), reason="no SLURM runs here (scripts/local_slurm.sh up)")
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 
 
@@ -48,7 +51,7 @@ def until(ready) -> None:
     assert ready()
 
 
-def at_work(folder: Path, rank: int) -> bool:
+def at_work(folder: Path, rank: int | str) -> bool:
     """It has made its first result: the row of a second one, which comes before the result itself, is there."""
     file = folder / "out" / ".refine" / f"rows-{rank}.jsonl"
     return file.exists() and file.read_text().count("\n") >= 2
@@ -226,6 +229,42 @@ def test_launched_shards_are_gathered(folder, tiny, launcher):
     failing = refine("predict", *launched, *arguments, f"output={folder / 'failing'}")
     assert failing.status == 1 and "failed: im03: cannot read" in failing.err
     assert len(results(folder / "failing")) == COUNT - 1 == len(rows(folder / "failing"))
+
+
+def submit(script: Path, text: str, *options: str) -> str:
+    """Submit a batch script; gives the job's number."""
+    script.write_text(f"#!/bin/bash\n{text}\n")
+    command = ["sbatch", "--parsable", "--requeue", "--open-mode=append", f"--output={script.parent}/log-%a", *options]
+    return subprocess.run([*command, str(script)], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def queue() -> str:
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout
+
+
+@slurm
+@pytest.mark.slow
+def test_a_preempted_shard_of_an_array_goes_on_and_the_last_one_concludes(folder, tiny):
+    arguments = [f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=60", "shards=3"]
+    command = [sys.executable, "-m", "refine", "predict", *arguments]
+    job = submit(folder / "array.sh", f"exec {shlex.join(command)} shard=$SLURM_ARRAY_TASK_ID", "--array=0-2")
+    until(lambda: any(at_work(folder, f"{shard}.0") for shard in range(3)))
+    subprocess.run(["scontrol", "requeue", f"{job}_1"], check=True)
+    until(lambda: not queue())
+    assert len(results(folder / "out")) == COUNT == len(rows(folder / "out"))
+    assert (folder / "log-1").read_text().count("shard 1 of 3") >= 1
+    assert refine("predict", *arguments, "gather=true").status == 0
+
+
+@slurm
+@pytest.mark.slow
+def test_a_batch_script_without_srun_works_alone_and_says_so(folder, tiny):
+    arguments = [f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=1"]
+    command = [sys.executable, "-m", "refine", "predict", *arguments]
+    submit(folder / "batch.sh", f"exec {shlex.join(command)}", "--ntasks=2", f"--output={folder}/log")
+    until(lambda: not queue())
+    log = (folder / "log").read_text()
+    assert len(results(folder / "out")) == COUNT and log.count("not started by srun") == 1 and "Traceback" not in log
 
 
 @pytest.mark.parametrize(
