@@ -40,8 +40,8 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
     runs = with_fingerprints(make_runs(study, output, common, controls))
     unfinished = _unfinished(runs)
-    for one in unfinished:
-        _check_run(one)
+    for arm_run in unfinished:
+        _check_run(arm_run)
     write_plan(output, runs)
     print(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete", file=sys.stderr)
     stopped = launch(unfinished, output, launcher)
@@ -84,10 +84,10 @@ def _check_launcher(launcher: str) -> None:
 def _check_installed(what: str, needs: str, extra: str) -> None:
     for package in EXTRAS.get(needs, ()):
         try:
-            found = find_spec(package)
-        except ModuleNotFoundError:  # of what it lies in
-            found = None
-        if found is None:
+            spec = find_spec(package)
+        except ModuleNotFoundError:  # the package around it is missing
+            spec = None
+        if spec is None:
             name = package.rpartition(".")[2].replace("_", "-")
             raise ConfigError(f"{what} needs {name}, which is not installed: pip install 'refine-inpainting[{extra}]'.")
 
