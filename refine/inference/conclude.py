@@ -36,7 +36,7 @@ class Outcome:
 def conclude(
     request: Request, run_folder: RunFolder, outcome: Outcome, config: PredictConfig
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Compare what was asked for with what is there; write tables and summary, and say it.
+    """Compare the requested results with those on disk; write tables and summary, and log the outcome.
 
     Args:
         request: Work of the run.
@@ -47,14 +47,15 @@ def conclude(
     Returns:
         The rows of all results that are there, and the summary.
     """
-    made_before = set(request.pairs) - set(outcome.unfinished)
-    done = {pair.key: request.name(pair) for pair in request.pairs}
-    done = {key: name for key, name in done.items() if name in run_folder.finished or key in _keys(made_before)}
-    left = _left(request, run_folder, set(done))
+    finished_before = set(request.pairs) - set(outcome.unfinished)
+    names = {pair.key: request.name(pair) for pair in request.pairs}
+    earlier_keys = _keys(finished_before)
+    finished = {key: name for key, name in names.items() if name in run_folder.finished or key in earlier_keys}
+    remaining = _remaining_keys(request, run_folder, set(finished))
     if not outcome.stopped:
-        for key in left:
+        for key in remaining:
             run_folder.fail(Failure(key, "has no result, for no reported reason; see .refine/log.txt"))
-    rows = run_folder.rows(done.values())
+    rows = run_folder.rows(finished.values())
     run_folder.close(rows)
     summary = summarize(rows)
     for failure in run_folder.failures:
@@ -62,11 +63,11 @@ def conclude(
         if failure.detail:
             log.debug("%s", failure.detail)
     if not outcome.stopped:
-        summary |= _set_scores(request, run_folder, set(done), config)
+        summary |= _set_scores(request, run_folder, set(finished), config)
     run_folder.write_summary(summary)
     for line in summary_lines(summary):
         log.info("%s", line)
-    _say_outcome(run_folder, outcome, len(made_before), len(left))
+    _say_outcome(run_folder, outcome, len(finished_before), len(remaining))
     return rows, summary
 
 
@@ -74,27 +75,29 @@ def _keys(pairs: set[ImageMaskPair]) -> set[str]:
     return {pair.key for pair in pairs}
 
 
-def _left(request: Request, run_folder: RunFolder, done: set[str]) -> list[str]:
-    """Keys of the pairs that have neither a result nor a reason why not."""
+def _remaining_keys(request: Request, run_folder: RunFolder, finished_keys: set[str]) -> list[str]:
+    """Keys of the pairs that have neither a result nor a reported failure."""
     failed = {failure.key for failure in run_folder.failures}
-    return [pair.key for pair in request.pairs if pair.key not in done | failed]
+    return [pair.key for pair in request.pairs if pair.key not in finished_keys | failed]
 
 
-def _say_outcome(run_folder: RunFolder, outcome: Outcome, skipped: int, left: int) -> None:
+def _say_outcome(run_folder: RunFolder, outcome: Outcome, skipped: int, remaining: int) -> None:
     text = f"{len(run_folder.finished)} done"
     text += f", {skipped} already there" if skipped else ""
     text += f", {len(run_folder.failures)} failed" if run_folder.failures else ""
-    text += f", {left} left; run the same command to continue" if outcome.stopped else ""
+    text += f", {remaining} left; run the same command to continue" if outcome.stopped else ""
     log.info("%s in %.1f s -> %s", text, outcome.seconds, run_folder.output)
 
 
-def _set_scores(request: Request, run_folder: RunFolder, done: set[str], config: PredictConfig) -> Mapping[str, Any]:
+def _set_scores(
+    request: Request, run_folder: RunFolder, finished_keys: set[str], config: PredictConfig
+) -> Mapping[str, Any]:
     """Scores of the whole set of results against the set of truths; nothing where none are asked for."""
     names, dataset = [name for name in config.metrics if name in SETWISE], make_dataset(config, request.pairs)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for index, pair in enumerate(request.pairs):
-            if pair.truth is None or pair.key not in done:
+            if pair.truth is None or pair.key not in finished_keys:
                 continue
             sample = dataset[index]
             if not isinstance(sample, Failure) and sample.truth is not None:

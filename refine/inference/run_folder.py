@@ -59,7 +59,7 @@ class RunFolder:
         self.rank = rank
         self.failures: list[Failure] = []
         self.finished: dict[str, str] = {}
-        self._found: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
+        self._earlier_rows: dict[str, dict[str, Any]] = {}  # rows of results that an earlier run finished
         self._notes: dict[str, dict[str, Any]] = {}  # columns of rows that are still to be written, by key
         self._lock: Lock | None = None
 
@@ -143,13 +143,13 @@ class RunFolder:
         rows = self._rows_of(name)
         if not rows:
             return "not made by refine, or changed since"
-        ours = [row for row in rows if row["configuration"] == self.configuration]
-        if not ours:
+        same_configuration = [row for row in rows if row["configuration"] == self.configuration]
+        if not same_configuration:
             return "of another configuration"
-        same = [row for row in ours if row["inputs"] == inputs]
-        if not same:
+        same_inputs = [row for row in same_configuration if row["inputs"] == inputs]
+        if not same_inputs:
             return "of other input files"
-        self._found[name] = same[-1]
+        self._earlier_rows[name] = same_inputs[-1]
         return "finished"
 
     def differences(self, name: str) -> list[str]:
@@ -192,13 +192,18 @@ class RunFolder:
         """Which of these results, to be made by a process that can no longer tell, it made: hashes by name."""
         rows = read_rows(self.folder)
         hashes = {name: hash_file(file) for name in names if (file := self.output / name).is_file()}
-        return {name: sha256 for name, sha256 in hashes.items() if self._ours(rows.get((name, sha256), []))}
+        return {
+            name: sha256 for name, sha256 in hashes.items() if self._same_configuration(rows.get((name, sha256), []))
+        }
 
     def rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """The rows of these results, over all processes."""
         written = read_rows(self.folder)
-        made = {name: self._ours(written.get((name, sha256), []))[-1:] for name, sha256 in self.finished.items()}
-        rows = self._found | {name: row for name, rows in made.items() for row in rows}
+        new_rows = {
+            name: self._same_configuration(written.get((name, sha256), []))[-1:]
+            for name, sha256 in self.finished.items()
+        }
+        rows = self._earlier_rows | {name: row for name, rows in new_rows.items() for row in rows}
         return [rows[name] for name in names if name in rows]
 
     def close(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -222,7 +227,8 @@ class RunFolder:
         file = self.output / name
         return self._rows.get((name, hash_file(file)), []) if file.is_file() else []
 
-    def _ours(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _same_configuration(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of the rows that were written with the configuration of this run."""
         return [row for row in rows if row["configuration"] == self.configuration]
 
     @functools.cached_property

@@ -59,9 +59,9 @@ def write_atomic(path: str | Path, data: bytes, scratch: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def same_path(path: Path, other: Path) -> bool:
+def same_path(first: Path, second: Path) -> bool:
     """Whether two paths lead to one place; also where links lead nowhere or in circles."""
-    return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
+    return os.path.realpath(first.expanduser()) == os.path.realpath(second.expanduser())
 
 
 def hash_file(file: File) -> str:
