@@ -185,10 +185,10 @@ def _back(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image | np.
     planes = picture.planes
     if isinstance(like, np.ndarray):
         return planes.reshape(like.shape)
-    made = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    same = made.mode == like.mode
-    made.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
-    return made
+    result = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
+    same = result.mode == like.mode
+    result.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
+    return result
 
 
 def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
@@ -223,7 +223,7 @@ def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:
 def _mask_batch(mask: Any, batch: Tensor, config: InpaintConfig) -> Tensor:
     """One mask per image, or one for all of them."""
     if isinstance(mask, Tensor) and mask.ndim == 4 and mask.shape[0] > 1:
-        holes = [_hole(one, config) for one in mask]
+        holes = [_hole(single_mask, config) for single_mask in mask]
     else:
         holes = [_hole(mask, config)] * batch.shape[0]
     return torch.cat([mask_to_tensor(hole) for hole in holes]).to(batch)

@@ -116,57 +116,58 @@ def _work(backbone: FrontRear, run: Callable[[], Tensor]) -> _Work:
     """FLOPs of a run and the number of parameters it uses."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter, _Touched() as touched:
         run()
-    own = {parameter.untyped_storage().data_ptr(): parameter.numel() for parameter in backbone.parameters()}
-    return _Work(counter.get_total_flops(), sum(n for place, n in own.items() if place in touched.storages))
+    parameter_sizes = {parameter.untyped_storage().data_ptr(): parameter.numel() for parameter in backbone.parameters()}
+    return _Work(counter.get_total_flops(), sum(n for place, n in parameter_sizes.items() if place in touched.storages))
 
 
 def _update(backbone: FrontRear, features: Features, repeats: int) -> tuple[int, float]:
     """Bytes that the graph of an update holds, and its seconds."""
     z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
-    mine = Features(z, features.context)
+    leaf_features = Features(z, features.context)
 
     def gradients(prediction: Tensor) -> None:
         torch.autograd.grad(prediction.abs().mean(), list(z.values()), allow_unused=True)
 
     with torch.enable_grad():
-        prediction = frozen.run(backbone.rear, mine)
-        given = [*backbone.parameters(), *backbone.buffers(), *z.values(), *named_tensors(mine.context).values()]
-        live = graph_bytes(prediction, given)
+        prediction = frozen.run(backbone.rear, leaf_features)
+        context = named_tensors(features.context).values()
+        excluded = [*backbone.parameters(), *backbone.buffers(), *z.values(), *context]
+        live = graph_bytes(prediction, excluded)
         gradients(prediction)  # and with that it is warm
         times = []
         for _ in range(repeats):
             _wait(backbone.device)
             start = time.perf_counter()
-            gradients(frozen.run(backbone.rear, mine))
+            gradients(frozen.run(backbone.rear, leaf_features))
             _wait(backbone.device)
             times.append(time.perf_counter() - start)
     return live, statistics.median(times)
 
 
-def graph_bytes(prediction: Tensor, given: list[Tensor]) -> int:
+def graph_bytes(prediction: Tensor, excluded: list[Tensor]) -> int:
     """Bytes of the storages that a prediction and its graph hold.
 
     Args:
         prediction: Prediction that still has its graph.
-        given: Tensors not to be counted, such as the weights.
+        excluded: Tensors not to be counted, such as the weights.
     """
-    ours = {tensor.untyped_storage().data_ptr() for tensor in given}
-    seen, todo, held = set(), [prediction.grad_fn], [prediction]
+    excluded_storages = {tensor.untyped_storage().data_ptr() for tensor in excluded}
+    visited, todo, held = set(), [prediction.grad_fn], [prediction]
     while todo:
         node: Any = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         todo += [previous for previous, _ in node.next_functions]
         held += [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
         held += [*getattr(node, "saved_tensors", ()), *getattr(node, "__dict__", {}).values()]
     leaves = {str(i): leaf for i, leaf in enumerate(tree_leaves(held)) if isinstance(leaf, Tensor)}
-    return _storage_bytes(leaves, ours)
+    return _storage_bytes(leaves, excluded_storages)
 
 
-def _storage_bytes(tensors: Mapping[str, Tensor], ours: set[int] | frozenset[int] = frozenset()) -> int:
+def _storage_bytes(tensors: Mapping[str, Tensor], excluded: set[int] | frozenset[int] = frozenset()) -> int:
     storages = [tensor.untyped_storage() for tensor in tensors.values()]
-    return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in ours}.values())
+    return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in excluded}.values())
 
 
 def _wait(device: torch.device) -> None:

@@ -129,7 +129,7 @@ def checked_cuts(cut: int | Sequence[int], blocks: int) -> tuple[int, ...]:
         ValueError: If there are none, or one is not between 0 and ``blocks``, or one is there twice.
     """
     cuts = [cut] if isinstance(cut, int) or not isinstance(cut, Sequence) else list(cut)
-    fit = all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= blocks for one in cuts)
+    fit = all(isinstance(index, int) and not isinstance(index, bool) and 0 <= index <= blocks for index in cuts)
     if not cuts or not fit or len(set(cuts)) < len(cuts):
         raise ValueError(
             f"backbone.cut={cut!r}: this network has {blocks} residual blocks; set backbone.cut to 0 "

@@ -109,19 +109,19 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
 
 
 def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
-    """Say which key is not there, and which may have been meant; empty if that is not what is wrong."""
+    """Message on an unknown key, with similar keys; empty if the error has another cause."""
     if not message.startswith("Could not override"):
         return ""
     groups = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
-    chosen = [override for override in overrides if override.partition("=")[0] in groups]
-    if chosen == overrides:  # then it is a group that this command does not have
+    group_choices = [override for override in overrides if override.partition("=")[0] in groups]
+    if group_choices == overrides:  # then it is a group that this command does not have
         return ""
-    known = _flat(_compose(command, chosen))
+    setting_paths = _flat(_compose(command, group_choices))
     for override in overrides:
         key = override.partition("=")[0]
-        if key not in known and not key.startswith(("+", "hydra.")):
-            close = [path for path in known if path.endswith(f".{key}")] or difflib.get_close_matches(
-                key, known, n=2, cutoff=0.7
+        if key not in setting_paths and not key.startswith(("+", "hydra.")):
+            close = [path for path in setting_paths if path.endswith(f".{key}")] or difflib.get_close_matches(
+                key, setting_paths, n=2, cutoff=0.7
             )
             return f"there is no setting '{key}'" + (f"; did you mean {' or '.join(close)}?" if close else ".")
     return ""

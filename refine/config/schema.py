@@ -218,8 +218,8 @@ def _value(config: DictConfig, key: str) -> Any:
 def _sentence(error: ErrorDetails) -> str:
     """What is wrong with which value."""
     text, key = error["msg"], ".".join(map(str, error["loc"]))
-    for pydantics, ours in WORDS.items():
-        text = text.replace(pydantics, ours)
+    for phrase, replacement in WORDS.items():
+        text = text.replace(phrase, replacement)
     if error["type"] == "extra_forbidden":
         return f"there is no setting '{key}'."
     return f"{key}={error['input']}: {text}." if key else text

@@ -133,12 +133,12 @@ def _walk(root: Path, without: Sequence[Path], failures: list[Failure]) -> Itera
     def note(error: OSError) -> None:
         failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
 
-    seen = {os.path.realpath(folder.expanduser()) for folder in without}
+    visited = {os.path.realpath(folder.expanduser()) for folder in without}
     for place, folders, _ in os.walk(root, followlinks=True, onerror=note):
         real = os.path.realpath(place)
-        if real in seen or (Path(place) != root and os.path.isdir(os.path.join(place, RUN_FOLDER))):
+        if real in visited or (Path(place) != root and os.path.isdir(os.path.join(place, RUN_FOLDER))):
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         yield Path(place), image_files(Path(place))

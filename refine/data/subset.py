@@ -49,14 +49,16 @@ def listed(pairs: Sequence[ImageMaskPair], table: Path) -> list[ImageMaskPair]:
     try:
         with table.open(encoding="utf-8", newline="") as stream:
             rows = csv.DictReader(stream, delimiter="\t")
-            known = {row.get("photo_id") for row in rows}
+            photo_ids = {row.get("photo_id") for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"data.table={table}: cannot be read as tab-separated UTF-8 ({error}).") from None
-    if known <= {None}:
+    if photo_ids <= {None}:
         raise ValueError(f"data.table={table}: expected a column photo_id, as in Unsplash's photos.tsv000.")
-    selected = [pair for pair in pairs if pair.image.stem in known]
+    selected = [pair for pair in pairs if pair.image.stem in photo_ids]
     if not selected:
-        raise ValueError(f"data.table={table}: names {len(known)} photos, but none of the {len(pairs)} images here.")
+        raise ValueError(
+            f"data.table={table}: names {len(photo_ids)} photos, but none of the {len(pairs)} images here."
+        )
     return selected
 
 

@@ -132,13 +132,15 @@ def _say_outcome(run_folder: RunFolder, outcome: Outcome, counts: tuple[int, int
     log.info("%s in %.1f s -> %s", text, outcome.seconds, run_folder.output)
 
 
-def _set_scores(request: Request, run_folder: RunFolder, done: set[str], config: PredictConfig) -> Mapping[str, Any]:
+def _set_scores(
+    request: Request, run_folder: RunFolder, finished_keys: set[str], config: PredictConfig
+) -> Mapping[str, Any]:
     """Scores of the whole set of results against the set of truths; nothing where none are asked for."""
     names, dataset = [name for name in config.metrics if name in SETWISE], make_dataset(config, request.pairs)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for index, pair in enumerate(request.pairs):
-            if pair.truth is None or pair.key not in done:
+            if pair.truth is None or pair.key not in finished_keys:
                 continue
             sample = dataset[index]
             if not isinstance(sample, Failure) and sample.truth is not None:

@@ -28,9 +28,10 @@ def read_finished_rows(output: Path) -> list[dict[str, Any]]:
     file = output / RUN_FOLDER / TABLE
     if not file.is_file():
         return []
-    known = {tuple(row[name] for name in IDENTITY): row for rows in read_rows(file.parent).values() for row in rows}
+    records = [row for rows in read_rows(file.parent).values() for row in rows]
+    complete_rows = {tuple(row[name] for name in IDENTITY): row for row in records}
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        return [known.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
+        return [complete_rows.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
 
 
 def read_config(output: Path) -> PredictConfig:

@@ -85,8 +85,8 @@ def find(folder: Path, key: str) -> Panel:
         key: Name of the image within the run.
     """
     parts = [(name, path) for name in PARTS if (path := folder / f"{name}.png").is_file()]
-    found = [(match, path) for path in folder.glob("level*.png") if (match := _FRAME.fullmatch(path.name))]
-    frames = [Frame(int(match[1]), int(match[2]), path) for match, path in found]
+    matches = [(match, path) for path in folder.glob("level*.png") if (match := _FRAME.fullmatch(path.name))]
+    frames = [Frame(int(match[1]), int(match[2]), path) for match, path in matches]
     return Panel(key, parts, sorted(frames, key=lambda frame: (frame.level, frame.update)))
 
 

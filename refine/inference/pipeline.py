@@ -54,7 +54,8 @@ def run(config: PredictConfig, command: Sequence[str]) -> int:
     if not count:
         return work(config, request)
     for warning in early:
-        print(f"refine: {warning.message}", file=sys.stderr)
+        if warning.category is UserWarning:  # Lightning's own are for the log
+            print(f"refine: {warning.message}", file=sys.stderr)
     try:
         return run_workers(run_as_worker, command, count, config.trainer["max_restarts"])
     except ProcessLost as lost:

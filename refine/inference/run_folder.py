@@ -157,11 +157,11 @@ class RunFolder:
         rows = self._rows_of(name)
         if not rows:
             return "not made by refine, or changed since"
-        ours = [row for row in rows if self._is_ours(row)]
-        if not ours:
+        current = [row for row in rows if self._is_current(row)]
+        if not current:
             return "of another configuration"
-        same = any(row["inputs"] == inputs for row in ours)
-        return "finished" if same else "of other input files"
+        same_inputs = any(row["inputs"] == inputs for row in current)
+        return "finished" if same_inputs else "of other input files"
 
     def differences(self, name: str) -> list[str]:
         """In which settings a result of another configuration was made: ``key: its value -> now``."""
@@ -219,8 +219,8 @@ class RunFolder:
     def rows(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The row of each of these results that is there as this configuration makes it, from whichever process."""
         self.__dict__.pop("_rows", None)  # other processes wrote since
-        found = {name: [row for row in self._rows_of(name) if self._is_ours(row)] for name in names}
-        return {name: rows[-1] for name, rows in found.items() if rows}
+        candidates = {name: [row for row in self._rows_of(name) if self._is_current(row)] for name in names}
+        return {name: rows[-1] for name, rows in candidates.items() if rows}
 
     def close(self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure]) -> None:
         """Write ``rows.csv`` and ``failures.csv``, and :meth:`release` the folder.
@@ -252,7 +252,8 @@ class RunFolder:
         file = self.output / name
         return self._rows.get((name, hash_file(file)), []) if os.path.isfile(file) else []
 
-    def _is_ours(self, row: Mapping[str, Any]) -> bool:
+    def _is_current(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row was written with the configuration of this run."""
         return bool(row["configuration"] == self.configuration)
 
     @functools.cached_property

@@ -68,12 +68,12 @@ def _difference(row: Mapping[str, Any], name: str, control: str) -> float | None
 
 def _mean(values: Iterable[float | None]) -> dict[str, float]:
     """Mean, standard error and number of what is there and finite."""
-    known = [float(value) for value in values if value is not None and math.isfinite(value)]
-    if not known:
+    finite = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not finite:
         return {"mean": math.nan, "error": math.nan, "n": 0}
-    mean = sum(known) / len(known)
-    spread = sum((value - mean) ** 2 for value in known) / (len(known) - 1) if len(known) > 1 else math.nan
-    return {"mean": round(mean, 6), "error": round(math.sqrt(spread / len(known)), 6), "n": len(known)}
+    mean = sum(finite) / len(finite)
+    spread = sum((value - mean) ** 2 for value in finite) / (len(finite) - 1) if len(finite) > 1 else math.nan
+    return {"mean": round(mean, 6), "error": round(math.sqrt(spread / len(finite)), 6), "n": len(finite)}
 
 
 def _with_error(value: Mapping[str, float], sign: str = "") -> str:

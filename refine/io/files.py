@@ -76,15 +76,15 @@ def kept_id(file: Path, given: str | None, scratch: Path) -> str:
         OSError: The file cannot be read or written.
     """
     kept = file.read_text(encoding="utf-8") if file.is_file() else ""
-    found = given or kept or new_id()
-    if found != kept:
-        write_atomic(file, found.encode(), scratch)
-    return found
+    current = given or kept or new_id()
+    if current != kept:
+        write_atomic(file, current.encode(), scratch)
+    return current
 
 
-def same_path(path: Path, other: Path) -> bool:
+def same_path(first: Path, second: Path) -> bool:
     """Whether two paths lead to one place; also where links lead nowhere or in circles."""
-    return os.path.realpath(path.expanduser()) == os.path.realpath(other.expanduser())
+    return os.path.realpath(first.expanduser()) == os.path.realpath(second.expanduser())
 
 
 def hash_file(file: File) -> str:

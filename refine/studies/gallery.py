@@ -59,9 +59,10 @@ def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
     return max(gains, key=gains.__getitem__) if gains else None
 
 
-def _gain(study: Study, own: float, other: float) -> float:
-    mine, theirs = gain(study.scores[0], np.array([own, other]))
-    return float(mine - theirs)
+def _gain(study: Study, score: float, reference_score: float) -> float:
+    """How much better the score is than the reference's, in units of the study's first score; positive is better."""
+    oriented, oriented_reference = gain(study.scores[0], np.array([score, reference_score]))
+    return float(oriented - oriented_reference)
 
 
 def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]:
@@ -76,15 +77,16 @@ def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]
     Returns:
         Cases by kind. Few images are best first, then worst, and only then median.
     """
-    mine, plain = (first_scores(study, rows, group, name) for name in (arm, "plain"))
-    gains = {key: _gain(study, mine[key], plain[key]) for key in mine.keys() & plain.keys()}
+    arm_scores, plain_scores = (first_scores(study, rows, group, name) for name in (arm, "plain"))
+    gains = {key: _gain(study, arm_scores[key], plain_scores[key]) for key in arm_scores.keys() & plain_scores.keys()}
     order = sorted(gains, key=lambda key: (-gains[key], key))
     each = min(EACH, max(1, len(order) // 3))
     best, rest = order[:each], order[each:]
     worst, middle = rest[::-1][:each], rest[: len(rest) - each]
     first = max(0, (len(middle) - each) // 2)
-    chosen = dict(zip(KINDS, (best, middle[first : first + each], worst), strict=True))
-    return [Case(kind, group, key, mine[key] - plain[key]) for kind, keys in chosen.items() for key in keys]
+    selected = dict(zip(KINDS, (best, middle[first : first + each], worst), strict=True))
+    differences = {key: arm_scores[key] - plain_scores[key] for key in gains}
+    return [Case(kind, group, key, differences[key]) for kind, keys in selected.items() for key in keys]
 
 
 def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict[str, float]:
@@ -99,8 +101,8 @@ def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict
     score = study.scores[0]
     if score not in rows.columns:
         return {}
-    chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
-    values = zip(chosen["key"].cast(pl.String), chosen[score].cast(pl.Float64, strict=False), strict=True)
+    arm_rows = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
+    values = zip(arm_rows["key"].cast(pl.String), arm_rows[score].cast(pl.Float64, strict=False), strict=True)
     return {key: value for key, value in values if value is not None and np.isfinite(value)}
 
 
@@ -136,8 +138,8 @@ def _input_and_truth(sample: Sample | None) -> dict[str, Image.Image]:
     if sample is None:
         return {}
     color = sample.image.new_tensor(HOLE).view(1, 3, 1, 1)
-    seen = {"input": _image(sample.image.where(sample.mask == 0, color))}
-    return seen if sample.truth is None else seen | {"truth": _image(sample.truth)}
+    pictures = {"input": _image(sample.image.where(sample.mask == 0, color))}
+    return pictures if sample.truth is None else pictures | {"truth": _image(sample.truth)}
 
 
 def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Image.Image]:

@@ -37,11 +37,11 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
     runs = with_fingerprints(make_runs(study, output, common, controls))
     unfinished = _unfinished(runs)
-    for one in unfinished:
-        _check_run(one)
+    for arm_run in unfinished:
+        _check_run(arm_run)
     write_plan(output, runs)
     print(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete", file=sys.stderr)
-    jobs = [Job(one.name, one.overrides, one.folder, about={"fingerprint": one.fingerprint}) for one in unfinished]
+    jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
     stopped = launch(jobs, output / STUDY / "jobs", launcher)
     return stopped or conclude(study, runs, output, config, command)
 

@@ -53,12 +53,12 @@ def _svg(figure: "Figure") -> str:
 
 def _differences(figure: "Figure", study: Study, compared: pl.DataFrame) -> bool:
     """Arms below each other, a panel per reference: the mean difference of the first score with its interval."""
-    chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0))
-    labels = list(dict.fromkeys(map(_label, chosen.iter_rows(named=True))))
+    rows = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0))
+    labels = list(dict.fromkeys(map(_label, rows.iter_rows(named=True))))
     figure.set_size_inches(8, 1.2 + 0.25 * len(labels))
     panels = figure.subplots(1, len(study.references), sharey=True, squeeze=False)[0]
     for axes, reference in zip(panels, study.references, strict=True):
-        for row in chosen.filter(pl.col("reference") == reference).iter_rows(named=True):
+        for row in rows.filter(pl.col("reference") == reference).iter_rows(named=True):
             error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
             color = "0.6" if row["arm"] in CONTROLS else "C0"
             axes.errorbar(row["difference"], labels.index(_label(row)), xerr=error, fmt="o", ms=4, color=color)
@@ -129,12 +129,20 @@ def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataF
     points = quality_and_cost(study, compared, cost)
     axes = figure.subplots()
     for group in study.groups:
-        own = [point for point in points if point[0] == group]
-        for _, arm, seconds, quality in own:
+        group_points = [point for point in points if point[0] == group]
+        for _, arm, seconds, quality in group_points:
             axes.plot(seconds, quality, "o", ms=4, color="0.6" if arm in CONTROLS else "C0")
             axes.annotate(f"{group} {arm}".strip(), (seconds, quality), (3, 3), textcoords="offset points", fontsize=7)
-        front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in own])
-        axes.step([own[i][2] for i in front], [own[i][3] for i in front], "C1-", lw=1, where="post", zorder=0)
+        front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in group_points])
+        best_points = [group_points[i] for i in front]
+        axes.step(
+            [point[2] for point in best_points],
+            [point[3] for point in best_points],
+            "C1-",
+            lw=1,
+            where="post",
+            zorder=0,
+        )
     axes.margins(x=0.15)  # room for the names
     axes.set(xlabel="seconds per image (median)", ylabel=study.scores[0])
     return bool(points)
@@ -148,12 +156,12 @@ def quality_and_cost(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -
         compared: Table of :func:`refine.studies.statistics.compare`.
         cost: Table of :func:`refine.studies.statistics.costs`.
     """
-    chosen = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0)).unique(
+    rows = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0)).unique(
         ["group", "arm"], keep="first", maintain_order=True
     )
-    joined = chosen.join(cost.select("group", "arm", "seconds"), on=["group", "arm"], how="left", maintain_order="left")
-    known = joined.filter(pl.col("seconds").is_not_null())
-    return list(known.select("group", "arm", "seconds", "mean").iter_rows())
+    joined = rows.join(cost.select("group", "arm", "seconds"), on=["group", "arm"], how="left", maintain_order="left")
+    timed = joined.filter(pl.col("seconds").is_not_null())
+    return list(timed.select("group", "arm", "seconds", "mean").iter_rows())
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -79,10 +79,10 @@ def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Se
     parts = list(notes)
     for group in study.groups if len(compared) else ():
         for index, score in enumerate(study.scores):
-            chosen = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
-            if len(chosen):
+            score_rows = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
+            if len(score_rows):
                 title = f"### {group + ': ' if group else ''}{score}"
-                table = _table(study, chosen, cost.filter(pl.col("group") == group), with_cost=index == 0)
+                table = _table(study, score_rows, cost.filter(pl.col("group") == group), with_cost=index == 0)
                 parts.append(f"{title}\n{table}")
     return "\n\n".join(parts) + "\n"
 
@@ -106,12 +106,12 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
     head += [*COSTS.values()] if with_cost else []
     lines = []
     for arm in study.arms:
-        found = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
-        if not found:
+        by_reference = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
+        if not by_reference:
             continue
-        cells = [arm, number(next(iter(found.values()))["mean"])]
+        cells = [arm, number(next(iter(by_reference.values()))["mean"])]
         for reference in study.references:
-            cells += _cells(found.get(reference))
+            cells += _cells(by_reference.get(reference))
         spent = next(cost.filter(pl.col("arm") == arm).iter_rows(named=True), {})
         cells += [number(spent.get(key)) for key in COSTS] if with_cost else []
         lines.append(cells)
@@ -154,10 +154,10 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     for svg in sorted(output.glob("*.svg")):
         _save(folder / f"{prefix}{svg.name}", svg.read_text(encoding="utf-8"))
         images += f"\n![{svg.stem}]({prefix}{svg.name})\n"
-    made = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
-    shown = " ".join(shlex.quote(_short(word)) for word in made)
+    arguments = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
+    command_line = " ".join(shlex.quote(_short(word)) for word in arguments)
     results = (output / MARKDOWN).read_text(encoding="utf-8")
-    _save(readme, f"{before}{mark}\n`refine study {shown}`\n\n{results}{images}\n{END}{after}")
+    _save(readme, f"{before}{mark}\n`refine study {command_line}`\n\n{results}{images}\n{END}{after}")
 
 
 def _short(word: str) -> str:

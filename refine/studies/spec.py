@@ -117,7 +117,7 @@ def read_study(folder: Path) -> Study:
     return Study(
         name=file.resolve().parent.name,
         question=str(content["question"]),
-        groups={name: (*base, *limit, *own) for name, own in each.items()},
+        groups={name: (*base, *limit, *overrides) for name, overrides in each.items()},
         arms={**CONTROLS, **named, **grid},
         references=(*CONTROLS, *([reference] if reference else [])),
         scores=tuple(content.get("scores", SCORES)),
@@ -135,9 +135,9 @@ def make_runs(study: Study, output: Path, common: Sequence[str], controls: Path 
         controls: Folder where studies share the runs of ``plain`` and ``upscaled``; None for the study's own.
     """
     runs = []
-    for group, own in study.groups.items():
-        for arm, overrides in study.arms.items():
-            merged = _merged([*own, *common, *overrides])
+    for group, group_overrides in study.groups.items():
+        for arm, arm_overrides in study.arms.items():
+            merged = _merged([*group_overrides, *common, *arm_overrides])
             folder = output / group / arm
             if controls is not None and arm in CONTROLS:
                 text = json.dumps(without_loggers(merged))
@@ -153,7 +153,7 @@ def _merged(overrides: Sequence[str]) -> list[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    known = {"question", "base", "each", "arms", "grid", "reference", "scores", "axis", "n"}
+    allowed_keys = {"question", "base", "each", "arms", "grid", "reference", "scores", "axis", "n"}
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(file))
     except OSError as error:
@@ -162,8 +162,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: no valid YAML ({str(error).splitlines()[0]}).") from None
     if not isinstance(content, dict) or not content.get("question"):
         raise ValueError(f"{file}: expected a mapping with a question; see experiments/README.md.")
-    if unknown := sorted(set(content) - known):
-        raise ValueError(f"{file}: there is no key {', '.join(unknown)}; expected some of {', '.join(sorted(known))}.")
+    if unknown := sorted(set(content) - allowed_keys):
+        raise ValueError(
+            f"{file}: there is no key {', '.join(unknown)}; expected some of {', '.join(sorted(allowed_keys))}."
+        )
     if not content.get("arms") and not content.get("grid"):
         raise ValueError(f"{file}: has neither arms nor a grid; there is nothing to compare.")
     for key in ("arms", "grid", "each"):
@@ -186,9 +188,9 @@ def _combinations(grid: Mapping[str, Any], pattern: str) -> Iterator[tuple[str, 
     if not grid:
         return
     choices = [[(str(key), value) for value in (v if isinstance(v, list) else [v])] for key, v in grid.items()]
-    for chosen in itertools.product(*choices):
-        parts = [pattern.format(key=key.rpartition(".")[2], value=_text(value)) for key, value in chosen]
-        yield re.sub(r"[^\w.+-]+", "-", "_".join(parts)).strip("-"), tuple(f"{k}={_text(v)}" for k, v in chosen)
+    for combination in itertools.product(*choices):
+        parts = [pattern.format(key=key.rpartition(".")[2], value=_text(value)) for key, value in combination]
+        yield re.sub(r"[^\w.+-]+", "-", "_".join(parts)).strip("-"), tuple(f"{k}={_text(v)}" for k, v in combination)
 
 
 def _text(value: Any) -> str:

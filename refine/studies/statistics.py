@@ -75,43 +75,44 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     for group in study.groups:
         for score in (score for score in study.scores if score in rows.columns):
             values = {arm: _values(rows, group, arm, score) for arm in study.arms}
-            for arm, own in values.items():
+            for arm, arm_values in values.items():
                 for reference in study.references:
-                    if arm != reference and own:
-                        paired = _paired(score, own, values[reference])
+                    if arm != reference and arm_values:
+                        paired = _paired(score, arm_values, values[reference])
                         table.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
     return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _values(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
     """Score by image; the hash of image and mask belongs to it, so that nothing else is taken for a pair."""
-    chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
-    images = zip(chosen["key"].cast(pl.String), chosen["inputs"].cast(pl.String), strict=True)
-    values = chosen[score].cast(pl.Float64, strict=False)
+    arm_rows = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
+    images = zip(arm_rows["key"].cast(pl.String), arm_rows["inputs"].cast(pl.String), strict=True)
+    values = arm_rows[score].cast(pl.Float64, strict=False)
     return {
         image: value for image, value in zip(images, values, strict=True) if value is not None and np.isfinite(value)
     }
 
 
 def _paired(
-    score: str, own: Mapping[tuple[str, str], float], other: Mapping[tuple[str, str], float]
+    score: str, arm_values: Mapping[tuple[str, str], float], reference_values: Mapping[tuple[str, str], float]
 ) -> dict[str, float | int]:
-    images = sorted(own.keys() & other.keys())
-    mine, theirs = (np.array([values[image] for image in images]) for values in (own, other))
+    images = sorted(arm_values.keys() & reference_values.keys())
+    arm_scores = np.array([arm_values[image] for image in images])
+    reference_scores = np.array([reference_values[image] for image in images])
     if not images:
         undefined = dict.fromkeys(("mean", "reference_mean", "difference", "low", "high", "wins"), float("nan"))
-        return {"n": 0, **undefined, "unpaired": len(own) + len(other)}
-    low, high = interval(mine - theirs)
-    better = gain(score, mine) - gain(score, theirs)
+        return {"n": 0, **undefined, "unpaired": len(arm_values) + len(reference_values)}
+    low, high = interval(arm_scores - reference_scores)
+    better = gain(score, arm_scores) - gain(score, reference_scores)
     return {
         "n": len(images),
-        "mean": float(mine.mean()),
-        "reference_mean": float(theirs.mean()),
-        "difference": float((mine - theirs).mean()),
+        "mean": float(arm_scores.mean()),
+        "reference_mean": float(reference_scores.mean()),
+        "difference": float((arm_scores - reference_scores).mean()),
         "low": float(low),
         "high": float(high),
         "wins": float(((better > 0) + 0.5 * (better == 0)).mean()),
-        "unpaired": len(own.keys() ^ other.keys()),
+        "unpaired": len(arm_values.keys() ^ reference_values.keys()),
     }
 
 
@@ -127,15 +128,15 @@ def costs(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     table = []
     for group in study.groups:
         for arm in study.arms:
-            chosen = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
-            if len(chosen):
-                table.append({"group": group, "arm": arm, "n": len(chosen), **_cost(chosen)})
+            arm_rows = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
+            if len(arm_rows):
+                table.append({"group": group, "arm": arm, "n": len(arm_rows), **_cost(arm_rows)})
     return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _cost(rows: pl.DataFrame) -> dict[str, float | None]:
-    known = {name: rows[name].cast(pl.Float64, strict=False) for name in ("seconds", "peak_memory_mib")}
-    values = {name: np.array(column.drop_nulls().to_numpy()) for name, column in known.items()}
+    columns = {name: rows[name].cast(pl.Float64, strict=False) for name in ("seconds", "peak_memory_mib")}
+    values = {name: np.array(column.drop_nulls().to_numpy()) for name, column in columns.items()}
     return {
         "seconds": float(np.median(values["seconds"])) if len(values["seconds"]) else None,
         "peak_memory_mib": float(values["peak_memory_mib"].max()) if len(values["peak_memory_mib"]) else None,

@@ -179,8 +179,8 @@ def _best(models: _Place) -> _Place:
     """``best.ckpt``, or the only other checkpoint there is."""
     files = {file.name: file for file in models.iterdir() if file.name.endswith(".ckpt") and file.name[0] != "."}
     if "best.ckpt" not in files and len(files) != 1:
-        other = f"; name one of {', '.join(sorted(files))}" if files else ""
-        raise Problem(f"holds no checkpoint: models/best.ckpt is missing{other}")
+        hint = f"; name one of {', '.join(sorted(files))}" if files else ""
+        raise Problem(f"holds no checkpoint: models/best.ckpt is missing{hint}")
     return files["best.ckpt"] if "best.ckpt" in files else next(iter(files.values()))
 
 

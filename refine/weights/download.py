@@ -105,7 +105,7 @@ def cache_path(name: str, url: str | None, folder: Path | None = None) -> Path:
     return (folder or cache_folder()) / f"{name}{suffix if suffix in SUFFIXES else ''}"
 
 
-def fetch(url: str, sha256: str | None, target: Path, on_bytes: OnBytes = lambda done, total: None) -> str:
+def fetch(url: str, sha256: str | None, target: Path, on_bytes: OnBytes = lambda received, total: None) -> str:
     """Download a file. It appears complete and verified, or not at all; a new attempt starts from the beginning.
 
     Args:
@@ -147,26 +147,26 @@ def hash_file(path: Path) -> str:
 
 def _download(url: str, part: Path, on_bytes: OnBytes) -> None:
     """Write what the server sends; an answer shorter than the server said is an error."""
-    done, total = 0, None
+    received, total = 0, None
     try:
         request = urllib.request.Request(url, headers={"User-Agent": f"refine/{__version__}"})
         with urllib.request.urlopen(request, timeout=SECONDS) as response, part.open("wb") as file:
             length = response.headers.get("Content-Length")
             total = int(length) if length else None
-            on_bytes(done, total)
+            on_bytes(received, total)
             while chunk := response.read(CHUNK):
-                done += file.write(chunk)
-                on_bytes(done, total)
+                received += file.write(chunk)
+                on_bytes(received, total)
     except urllib.error.HTTPError as error:
         raise FetchError(f"{url} answers {error.code} {error.reason}.") from None
     except urllib.error.URLError as error:
         raise FetchError(f"{url} cannot be reached ({error.reason}).") from None
     except (HTTPException, ConnectionError, TimeoutError, SSLError) as error:  # of reading; errors of writing pass
-        raise _incomplete(url, done, total, str(error) or type(error).__name__) from None
-    if total is not None and done < total:
-        raise _incomplete(url, done, total, "connection closed")
+        raise _incomplete(url, received, total, str(error) or type(error).__name__) from None
+    if total is not None and received < total:
+        raise _incomplete(url, received, total, "connection closed")
 
 
-def _incomplete(url: str, done: int, total: int | None, reason: str) -> FetchError:
+def _incomplete(url: str, received: int, total: int | None, reason: str) -> FetchError:
     of_total = f" of {total}" if total is not None else ""
-    return FetchError(f"{url} broke off after {done}{of_total} bytes ({reason}). Run the same command again.")
+    return FetchError(f"{url} broke off after {received}{of_total} bytes ({reason}). Run the same command again.")

@@ -73,10 +73,15 @@ def ways(folder: Path, output: Path, *overrides: str) -> dict[str, list[list[str
         "nodes": [[*torchrun, *nodes, f"--node-rank={rank}", *arguments("nodes", *elastic)] for rank in range(2)],
         "shards": [[sys.executable, *arguments("shards", "shards=3", f"shard={shard}")] for shard in range(3)],
     }
-    if shutil.which("srun") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
+    if has_slurm():
         srun = ["srun", "--ntasks=2", "--ntasks-per-node=2", "--kill-on-bad-exit=1", "--immediate=60"]
         commands["srun"] = [[*srun, sys.executable, *arguments("srun", "trainer=slurm", "trainer.accelerator=cpu")]]
     return commands
+
+
+def has_slurm() -> bool:
+    """Whether a SLURM takes jobs here."""
+    return bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
 def results(output: Path) -> dict[str, str]:

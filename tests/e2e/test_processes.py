@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from benchmarks import processes
-from benchmarks.processes import DDP, children, gone, results, rows, stamps, ways
+from benchmarks.processes import DDP, children, gone, has_slurm, results, rows, stamps, ways
 from refine.config import ConfigError, PredictConfig
 from refine.inference.distributed.agent import processes_to_start
 from refine.inference.distributed.trainer import make_trainer
@@ -26,7 +25,7 @@ from refine.inference.threads import set_threads
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
 CPU = torch.device("cpu")
-slurm = pytest.mark.skipif(not shutil.which("sinfo"), reason="no SLURM runs here (scripts/local_slurm.sh up)")
+slurm = pytest.mark.skipif(not has_slurm(), reason="no SLURM runs here (scripts/local_slurm.sh up)")
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 
 
@@ -44,8 +43,8 @@ def start(folder: Path, tiny: list[str], *overrides: str, **environment: str) ->
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, cwd=folder)
 
 
-def until(ready) -> None:
-    deadline = time.monotonic() + 120
+def until(ready, seconds=120) -> None:
+    deadline = time.monotonic() + seconds
     while not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert ready()
@@ -250,7 +249,7 @@ def test_a_preempted_shard_of_an_array_goes_on_and_the_last_one_concludes(folder
     job = submit(folder / "array.sh", f"exec {shlex.join(command)} shard=$SLURM_ARRAY_TASK_ID", "--array=0-2")
     until(lambda: any(at_work(folder, f"{shard}.0") for shard in range(3)))
     subprocess.run(["scontrol", "requeue", f"{job}_1"], check=True)
-    until(lambda: not queue())
+    until(lambda: not queue(), 400)  # what is requeued waits for two minutes
     assert len(results(folder / "out")) == COUNT == len(rows(folder / "out"))
     assert (folder / "log-1").read_text().count("shard 1 of 3") >= 1
     assert refine("predict", *arguments, "gather=true").status == 0
@@ -262,7 +261,7 @@ def test_a_batch_script_without_srun_works_alone_and_says_so(folder, tiny):
     arguments = [f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=1"]
     command = [sys.executable, "-m", "refine", "predict", *arguments]
     submit(folder / "batch.sh", f"exec {shlex.join(command)}", "--ntasks=2", f"--output={folder}/log")
-    until(lambda: not queue())
+    until(lambda: not queue(), 400)  # what is requeued waits for two minutes
     log = (folder / "log").read_text()
     assert len(results(folder / "out")) == COUNT and log.count("not started by srun") == 1 and "Traceback" not in log
 

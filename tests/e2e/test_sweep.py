@@ -45,7 +45,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_every_run_joins_the_run_that_the_sweep_began(place):
     for number, (steps, lr) in enumerate(itertools.product((1, 2), (0.002, 0.008))):
-        (run,) = runs(place / "runs" / "sweep" / f"run{number}")
+        run = runs(place / "runs" / "sweep" / f"run{number}")[0]  # it may have been continued since
         assert (run.run.run_id, run.run.sweep_id, run.run.project) == (f"run{number}", "sweep0", "refine")
         assert (run.config["refiner"]["steps"], run.config["refiner"]["lr"]) == (steps, lr)
         assert run.config["refiner.steps"] == steps  # what the sweep itself says

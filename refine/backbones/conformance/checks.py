@@ -109,9 +109,9 @@ def polarity(backbone: FrontRear) -> str:
     level = example(backbone)
     first = _predict(backbone, level)
     hole = level.mask > 0
-    other = 1 - level.image
-    inside = replace(level, image=torch.where(hole, other, level.image))
-    outside = replace(level, image=torch.where(hole, level.image, other))
+    inverted = 1 - level.image
+    inside = replace(level, image=torch.where(hole, inverted, level.image))
+    outside = replace(level, image=torch.where(hole, level.image, inverted))
     if not _differ(_predict(backbone, outside), first):
         return "other known pixels give the same prediction; is the mask's polarity wrong? 1 = hole"
     if _differ(_predict(backbone, inside), first):
@@ -180,8 +180,8 @@ def batches(backbone: FrontRear) -> str:
 def gradients(backbone: FrontRear) -> str:
     """A finite gradient, not zero, for each of the layers."""
     features = backbone.front(example(backbone))
-    found = _gradients(backbone, features, lambda prediction: prediction.square().mean())
-    for name, gradient in found.items():
+    layer_gradients = _gradients(backbone, features, lambda prediction: prediction.square().mean())
+    for name, gradient in layer_gradients.items():
         if gradient is None or not gradient.any():
             return f"no gradient reaches '{name}': it is detached, or the prediction does not depend on it"
         if not gradient.isfinite().all():
@@ -234,8 +234,8 @@ def updates(backbone: FrontRear) -> str:
     for size in (1e-2, 1e-3, 1e-4):  # of z
         moved = features
         for _ in range(2):
-            found = _gradients(backbone, moved, loss)
-            moved = replace(moved, z={name: _step(z, found[name], size) for name, z in moved.z.items()})
+            layer_gradients = _gradients(backbone, moved, loss)
+            moved = replace(moved, z={name: _step(z, layer_gradients[name], size) for name, z in moved.z.items()})
         end = loss(backbone.rear(moved)).item()
         if end < start:
             return ""

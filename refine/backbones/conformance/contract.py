@@ -68,22 +68,22 @@ def check(backbone: FrontRear) -> list[Finding]:
     Args:
         backbone: Backbone to check; its precision and weights and all random generators are left as they were.
     """
-    return [run_check(backbone, one) for one in CHECKS]
+    return [run_check(backbone, entry) for entry in CHECKS]
 
 
-def run_check(backbone: FrontRear, one: Check) -> Finding:
+def run_check(backbone: FrontRear, entry: Check) -> Finding:
     """Run one check; whatever the backbone raises is a finding.
 
     Args:
         backbone: Backbone to check.
-        one: Entry of :data:`CHECKS`.
+        entry: Entry of :data:`CHECKS`.
     """
-    if one.needs_layers and not backbone.layers:
-        return Finding(one.words, skipped="it has no layers to optimize")
+    if entry.needs_layers and not backbone.layers:
+        return Finding(entry.words, skipped="it has no layers to optimize")
     devices = [backbone.device] if backbone.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad(), warnings.catch_warnings():
         torch.manual_seed(0)
         try:
-            return Finding(one.words, one.function(backbone))
+            return Finding(entry.words, entry.function(backbone))
         except Exception as error:
-            return Finding(one.words, f"raised {type(error).__name__}: {str(error).strip() or 'without a message'}")
+            return Finding(entry.words, f"raised {type(error).__name__}: {str(error).strip() or 'without a message'}")

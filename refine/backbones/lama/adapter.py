@@ -126,14 +126,14 @@ def _checked_multiple(multiple_of: int | None, stride: int) -> int:
 
 
 def _activation(checkpoint: Checkpoint) -> str:
-    """Of the output: as the configuration beside the weights says; all released networks have a sigmoid."""
+    """Activation of the output, from the config.yaml beside the weights; all released networks have a sigmoid."""
     if not checkpoint.config:
         return "sigmoid"
-    given = checkpoint.config.get("add_out_act", True)
-    name = "tanh" if given is True else str(given or "identity")  # upstream's meaning of these
+    setting = checkpoint.config.get("add_out_act", True)
+    name = "tanh" if setting is True else str(setting or "identity")  # upstream's meaning of these
     if name not in ACTIVATIONS:
         raise UnusableWeights(
-            f"{checkpoint.source}: generator.add_out_act={given} in its config.yaml; expected one of "
+            f"{checkpoint.source}: generator.add_out_act={setting} in its config.yaml; expected one of "
             f"{', '.join(ACTIVATIONS)}."
         )
     return name

@@ -142,10 +142,10 @@ class SynthesisBlock(nn.Module):
         self.upsample = Upsample(3, resolution) if finer else None
 
     def forward(self, x: Tensor, rgb: Tensor | None, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features so far and image so far, and the encoder's features -> both at this resolution."""
+        """Features and image so far, and the encoder's features -> features and image at this resolution."""
         x = self.conv2(self.conv1(x) + features)
-        own = self.torgb(x)
-        return x, own if rgb is None or self.upsample is None else self.upsample(rgb) + own
+        contribution = self.torgb(x)
+        return x, contribution if rgb is None or self.upsample is None else self.upsample(rgb) + contribution
 
 
 class Generator(nn.Module):

@@ -126,9 +126,10 @@ class Replay(FrontRear):
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`."""
-        return self.io_spec.prediction(self._said(level))
+        return self.io_spec.prediction(self._raw_output(level))
 
-    def _said(self, level: Level) -> Any:
+    def _raw_output(self, level: Level) -> Any:
+        """What the uncut network returns for a level."""
         args, kwargs = self.io_spec.arguments(level)
         with torch.no_grad(), _plain_attention(), self._seeded():
             return self.network(*args, **kwargs)
@@ -157,11 +158,11 @@ class Replay(FrontRear):
     def _checked_cut_points(self, cuts: Sequence[str]) -> tuple[CutPoint, ...]:
         """The cut points meant, each layer by the first name it has."""
         names = {id(module): name for name, module in reversed(list(self.network.named_modules())) if name}
-        known = [name for name, _ in self.network.named_modules(remove_duplicate=False) if name]
+        layer_names = [name for name, _ in self.network.named_modules(remove_duplicate=False) if name]
         cut_points = []
         for cut_point in (CutPoint.parse(str(cut)) for cut in cuts):
-            if cut_point.layer not in known:
-                near = difflib.get_close_matches(cut_point.layer, known, n=3, cutoff=0.3) or known[:3]
+            if cut_point.layer not in layer_names:
+                near = difflib.get_close_matches(cut_point.layer, layer_names, n=3, cutoff=0.3) or layer_names[:3]
                 raise ValueError(
                     f"backbone '{self.name}' has no layer '{cut_point.layer}' to cut at; nearest: {', '.join(near)}. "
                     "Set backbone.cut to one of its submodules."
@@ -178,7 +179,7 @@ class Replay(FrontRear):
         level = self._probe(0)
         side = level.size[0]
         try:
-            self._said(level)
+            self._raw_output(level)
         except Exception as error:
             raise ValueError(
                 f"the network of backbone '{self.name}' fails at {side}x{side} ({_first_line(error)}). "
@@ -196,12 +197,12 @@ class Replay(FrontRear):
         for larger in (2**k for k in range(side.bit_length(), LARGEST.bit_length())):
             probe = self._probe(0, larger)
             try:
-                self._said(probe)
+                self._raw_output(probe)
             except Exception:
                 continue
             return f"It takes {probe.size[0]}x{probe.size[0]}: set backbone.minimum_side={probe.size[0]}."
-        given = self.io_spec.described(self._probe(0))
-        return f"It is called with {given}: set backbone.inputs and backbone.concatenate to what it takes."
+        arguments = self.io_spec.described(self._probe(0))
+        return f"It is called with {arguments}: set backbone.inputs and backbone.concatenate to what it takes."
 
     def _try(self) -> None:
         """Find the tensors at the cuts, and hold the two halves against the whole."""
@@ -221,14 +222,15 @@ class Replay(FrontRear):
 
     def _halves(self) -> tuple[dict[CutPoint, list[str]], Features, float]:
         """Names of the tensors at each cut, the features there, and how far the halves are from the whole."""
-        level, other = self._probe(0, LARGE), self._probe(1, LARGE)
+        level, second_level = self._probe(0, LARGE), self._probe(1, LARGE)
         tensors = self._record(level).tensors
         names = {
-            cut_point: [n for n, t in found.items() if t.is_floating_point()] for cut_point, found in tensors.items()
+            cut_point: [name for name, tensor in cut_tensors.items() if tensor.is_floating_point()]
+            for cut_point, cut_tensors in tensors.items()
         }
-        self.layers = tuple(name for found in names.values() for name in found)
+        self.layers = tuple(name for cut_names in names.values() for name in cut_names)
         features, whole = self.front(level), self.whole(level)
-        self.front(other)
+        self.front(second_level)
         with torch.no_grad():
             difference = (self.rear(features) - whole).abs().max().item()
         return names, features, difference / max(1, whole.abs().max().item())
@@ -253,8 +255,8 @@ class Replay(FrontRear):
         if prediction.requires_grad:
             gradients = torch.autograd.grad(prediction.square().sum(), list(z.values()), allow_unused=True)
         reached = {name for name, grad in zip(z, gradients, strict=True) if grad is not None and bool(grad.any())}
-        for cut_point, found in names.items():
-            if reached.isdisjoint(found):
+        for cut_point, cut_names in names.items():
+            if reached.isdisjoint(cut_names):
                 raise ValueError(
                     f"no gradient reaches layer '{cut_point}' of backbone '{self.name}': behind it the network "
                     "detaches its features, runs under no_grad, or does not use them. Cut at a later layer."

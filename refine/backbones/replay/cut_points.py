@@ -60,8 +60,8 @@ def _listened(network: nn.Module, run: Callable[[], Any]) -> list[tuple[CutPoint
 def _distinct(calls: list[tuple[CutPoint, Any]]) -> list[CutPoint]:
     outermost: dict[Any, CutPoint] = {}
     for cut_point, returned in calls:
-        other = outermost.get(returned)
-        if other is None or cut_point.layer.count(".") < other.layer.count("."):
+        outer = outermost.get(returned)
+        if outer is None or cut_point.layer.count(".") < outer.layer.count("."):
             outermost[returned] = cut_point
     kept = set(outermost.values())
     return [cut_point for cut_point, _ in calls if cut_point in kept]

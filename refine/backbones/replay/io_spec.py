@@ -45,15 +45,15 @@ class IOSpec:
         image = _to_range(level.image, self.image_range)
         if self.fill is not None:
             image = torch.where(level.mask > 0, image.new_full((), self.fill), image)
-        given = {
+        tensors = {
             "image": image.clone(),  # a network may work in place
             "hole": _to_range(level.mask.clone(), self.mask_range),
             "known": _to_range(1 - level.mask, self.mask_range),
             "ones": torch.ones_like(level.mask),
         }
         if isinstance(self.inputs, Mapping):
-            return [], {key: given[value] for key, value in self.inputs.items()}
-        args = [given[value] for value in self.inputs]
+            return [], {key: tensors[value] for key, value in self.inputs.items()}
+        args = [tensors[value] for value in self.inputs]
         return ([torch.cat(args, dim=1)] if self.concatenate else args), {}
 
     def described(self, level: Level) -> str:
@@ -80,17 +80,17 @@ class IOSpec:
             for key in self.output:
                 output = output[key] if not isinstance(output, Tensor) else output[int(key)]
         except (LookupError, TypeError, ValueError):
-            raise ValueError(f"{self._asked()}: {_shown(output)} without {key!r}. {_SET_OUTPUT}") from None
+            raise ValueError(f"{self._expectation()}: {_description(output)} without {key!r}. {_SET_OUTPUT}") from None
         if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == 3):
-            raise ValueError(f"{self._asked()}: {_shown(output)}. {_SET_OUTPUT}")
+            raise ValueError(f"{self._expectation()}: {_description(output)}. {_SET_OUTPUT}")
         low, high = self.output_range
         return output if (low, high) == (0, 1) else (output - low) / (high - low)
 
-    def _asked(self) -> str:
+    def _expectation(self) -> str:
         return f"backbone.output={self.output or 'null'} is to be the prediction in what the network returns"
 
 
-def _shown(output: Any) -> str:
+def _description(output: Any) -> str:
     kind = f"a {type(output).__name__}"
     if isinstance(output, Tensor):
         return f"{kind} of shape {tuple(output.shape)}"

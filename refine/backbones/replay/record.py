@@ -198,8 +198,8 @@ class Replayer(_Run):
         else:
             output = mapped(call.output, self._at_cut, str(self.first))
             if call.aliased:
-                own = named_tensors(self._run(name, forward, *args, **kwargs), str(self.first))
-                output = mapped(output, lambda name, tensor: own[name].copy_(tensor), str(self.first))
+                rerun_tensors = named_tensors(self._run(name, forward, *args, **kwargs), str(self.first))
+                output = mapped(output, lambda name, tensor: rerun_tensors[name].copy_(tensor), str(self.first))
         if call.kind != "again":
             self.counts = call.counts.copy()
         if call.random is not None:

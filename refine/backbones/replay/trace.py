@@ -88,8 +88,8 @@ class Trace:
         Args:
             layers: Names to take.
         """
-        first, *others = self.tensors.values()
-        tensors = first | {name: torch.zeros_like(tensor) for other in others for name, tensor in other.items()}
+        first, *further = self.tensors.values()
+        tensors = first | {name: torch.zeros_like(tensor) for named in further for name, tensor in named.items()}
         z = {name: tensors[name] for name in layers}
         if self.calls and self.calls[-1].kind == "cut":
             self.calls[-1].output = mapped(

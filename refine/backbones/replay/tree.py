@@ -19,10 +19,10 @@ def named_tensors(value: Any, name: str = "") -> Tensors:
     """
     if isinstance(value, Tensor):
         return {name: value}
-    found: Tensors = {}
+    tensors: Tensors = {}
     for key, child in _children(value):
-        found |= named_tensors(child, f"{name}.{key}" if name else str(key))
-    return found
+        tensors |= named_tensors(child, f"{name}.{key}" if name else str(key))
+    return tensors
 
 
 def mapped(value: Any, change: Callable[[str, Tensor], Tensor], name: str = "") -> Any:
@@ -52,12 +52,12 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
 
 
-def _mapped(value: Any, change: Callable[[str, Tensor], Tensor], name: str, done: dict[int, Tensor]) -> Any:
+def _mapped(value: Any, change: Callable[[str, Tensor], Tensor], name: str, changed: dict[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        if id(value) not in done:
-            done[id(value)] = change(name, value)
-        return done[id(value)]
-    children = {key: _mapped(child, change, f"{name}.{key}" if name else str(key), done)
+        if id(value) not in changed:
+            changed[id(value)] = change(name, value)
+        return changed[id(value)]
+    children = {key: _mapped(child, change, f"{name}.{key}" if name else str(key), changed)
                 for key, child in _children(value)}  # fmt: skip
     if not children:
         return value
@@ -65,10 +65,10 @@ def _mapped(value: Any, change: Callable[[str, Tensor], Tensor], name: str, done
         return type(value)(*children.values()) if hasattr(value, "_fields") else type(value)(children.values())
     if isinstance(value, list):
         return type(value)(children.values())
-    made = copy.copy(value)
+    copied = copy.copy(value)
     for key, child in children.items():
-        if isinstance(made, Mapping):
-            made[key] = child  # type: ignore[index]
+        if isinstance(copied, Mapping):
+            copied[key] = child  # type: ignore[index]
         else:
-            object.__setattr__(made, key, child)
-    return made
+            object.__setattr__(copied, key, child)
+    return copied

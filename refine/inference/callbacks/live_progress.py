@@ -19,17 +19,17 @@ class LiveProgress(Callback):
 
     def __init__(self, loggers: Loggers) -> None:
         self.loggers = loggers
-        self._done = 0
+        self._finished = 0
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """One more is done."""
         if not self.loggers:
             return
-        self._done += 1
-        values = {"progress/done": float(self._done)}
+        self._finished += 1
+        values = {"progress/done": float(self._finished)}
         if isinstance(outputs, Refinement):
             values["progress/seconds"] = sum(level.seconds for level in outputs.levels)
             if len(losses := outputs.levels[-1].losses):
                 values["progress/last_loss"] = losses[-1].mean().item()
-        point = Point("progress", self._done, values)
+        point = Point("progress", self._finished, values)
         self.loggers.each(lambda logger: log_point(logger, point))

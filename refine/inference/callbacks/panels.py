@@ -89,15 +89,17 @@ class Panels(Callback):
             warnings.warn(f"no pictures of {batch.key}: {error}; its result is complete.", stacklevel=2)
             log.debug("%s", traceback.format_exc())
 
-    def _write(self, sample: Sample, refinement: Refinement, shown: Tensor, controls: Mapping[str, Tensor]) -> None:
+    def _write(
+        self, sample: Sample, refinement: Refinement, input_image: Tensor, controls: Mapping[str, Tensor]
+    ) -> None:
         assert self._mask is not None
-        size = (shown.shape[-2], shown.shape[-1])
+        size = (input_image.shape[-2], input_image.shape[-1])
         images = {"refined": refinement.image, "truth": sample.truth, **controls}
         if "plain" not in images:
             images["plain"] = self.plain(sample.image, sample.mask, key=sample.key).image
         parts = {f"{name}.png": resized(image, size) for name, image in images.items() if image is not None}
-        parts["input.png"] = marked(shown, self._mask)
-        parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, shown, self._mask)
+        parts["input.png"] = marked(input_image, self._mask)
+        parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, input_image, self._mask)
         folder = self.run_folder.panel_folder(sample.key, sample.source.inputs)
         for name, picture in ({name: to_bytes(part) for name, part in parts.items()} | self._frames).items():
             self.run_folder.write_bytes(folder / name, encode(Picture(picture), "png"))

@@ -56,6 +56,6 @@ class ProgressBar(Callback):
         """Leave the terminal usable."""
         self.progress.stop()
 
-    def _update(self, **shown: str) -> None:
+    def _update(self, **fields: str) -> None:
         if self._task is not None:
-            self.progress.update(self._task, **shown)  # type: ignore[arg-type]
+            self.progress.update(self._task, **fields)  # type: ignore[arg-type]

@@ -25,25 +25,25 @@ class Point:
     values: Mapping[str, float]
 
 
-def series(rows: Sequence[Row], chosen: Collection[str] = ()) -> Iterator[Point]:
+def series(rows: Sequence[Row], selected: Collection[str] = ()) -> Iterator[Point]:
     """All numbers of a run.
 
     Args:
         rows: Rows of the run's results, each with ``key`` and, where it was refined, ``losses``.
-        chosen: Keys of the images that get curves of their own.
+        selected: Keys of the images that get curves of their own.
 
     Yields:
         Along ``update`` the losses of :func:`curves`; along ``image``, in the order of the rows, what :func:`numbers`
         finds in each.
     """
-    lines = {f"loss/{name}": values for name, values in curves(rows, chosen).items()}
+    lines = {f"loss/{name}": values for name, values in curves(rows, selected).items()}
     for update in range(max(map(len, lines.values()), default=0)):
         yield Point("update", update, {name: line[update] for name, line in lines.items() if update < len(line)})
     for index, row in enumerate(rows):
         yield Point("image", index, {f"image/{name}": value for name, value in numbers(row).items()})
 
 
-def curves(rows: Sequence[Row], chosen: Collection[str] = ()) -> dict[str, list[float]]:
+def curves(rows: Sequence[Row], selected: Collection[str] = ()) -> dict[str, list[float]]:
     """Loss after each update: ``level<l>``, the mean over all images refined at that level, and ``level<l>/<key>``.
 
     Where an image stopped early its last loss goes on, as in :class:`refine.core.types.LevelResult`; a non-finite loss
@@ -51,26 +51,26 @@ def curves(rows: Sequence[Row], chosen: Collection[str] = ()) -> dict[str, list[
 
     Args:
         rows: Rows with ``losses``: for each refined level, coarse to fine, the loss after 0, 1, 2 ... updates.
-        chosen: Keys of the images that get curves of their own.
+        selected: Keys of the images that get curves of their own.
     """
-    found: dict[str, list[float]] = {}
+    losses: dict[str, list[float]] = {}
     for level in range(1, 1 + max((len(row.get("losses") or ()) for row in rows), default=0)):
         lines = {row["key"]: row["losses"][level - 1] for row in rows if len(row.get("losses") or ()) >= level}
         lines = {key: line for key, line in lines.items() if line}
         if lines:
-            found[f"level{level}"] = _mean(list(lines.values()))
-            found |= {f"level{level}/{printable(key)}": list(lines[key]) for key in lines if key in chosen}
-    return found
+            losses[f"level{level}"] = _mean(list(lines.values()))
+            losses |= {f"level{level}/{printable(key)}": list(lines[key]) for key in lines if key in selected}
+    return losses
 
 
 def numbers(row: Row) -> dict[str, float]:
     """What in a row is a number, and its differences to the controls as ``gain.<control>.<score>``."""
     plain = {name: value for name, value in row.items() if isinstance(value, int | float)}
     gains = {
-        f"gain.{control}.{name}": plain[name] - plain[own]
+        f"gain.{control}.{name}": plain[name] - plain[control_name]
         for control in CONTROLS
         for name in plain
-        if (own := f"{control}.{name}") in plain
+        if (control_name := f"{control}.{name}") in plain
     }
     return plain | gains
 
@@ -84,13 +84,13 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 def flat(summary: Mapping[str, Any], prefix: str = "summary") -> dict[str, Any]:
     """Nested plain values as ``summary/<...>/<name>``; a mean of nothing (NaN, its ``n`` is 0) is left out."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in summary.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}/{name}")
+            values |= flat(value, f"{prefix}/{name}")
         elif not isinstance(value, float) or math.isfinite(value):
-            found[f"{prefix}/{name}"] = value
-    return found
+            values[f"{prefix}/{name}"] = value
+    return values
 
 
 def printable(key: str) -> str:

@@ -48,12 +48,12 @@ def publish(
         rows: Rows of all results, from whichever process or earlier run.
         summary: Their means and errors, nested plain values.
     """
-    found = {
+    panels = {
         row["key"]: find(run_folder.panel_folder(row["key"], row["inputs"], row["configuration"]), row["key"])
         for row in rows
         if row["key"] in selected
     }
-    report = Report(run_folder, rows, summary, list(found.values()))
+    report = Report(run_folder, rows, summary, list(panels.values()))
     loggers.each(lambda logger: _tell(logger, report))
 
 
@@ -88,13 +88,13 @@ def _tell_wandb(logger: WandbLogger, report: Report, summary: Mapping[str, Any])
     import wandb
 
     run, losses = logger.experiment, {row["key"]: row.get("losses") or [] for row in report.rows}
-    shown = {
+    panel_images = {
         f"panels/{printable(panel.key)}": [wandb.Image(str(path), caption=name) for name, path in panel.parts]
         for panel in report.panels
         if panel.parts
     }
-    if shown:
-        run.log(shown)
+    if panel_images:
+        run.log(panel_images)
     for index in range(max((len(panel.frames) for panel in report.panels), default=0)):
         frames = {panel.key: panel.frames[index] for panel in report.panels if index < len(panel.frames)}
         pictures = {
@@ -142,6 +142,6 @@ def _read(path: Path) -> Any:
 def _caption(frame: Frame, losses: Sequence[Sequence[float]]) -> str:
     if frame.level == 0:
         return "level 0, plain"
-    known = frame.level <= len(losses) and frame.update < len(losses[frame.level - 1])
-    loss = f", loss {losses[frame.level - 1][frame.update]:.4g}" if known else ""
+    has_loss = frame.level <= len(losses) and frame.update < len(losses[frame.level - 1])
+    loss = f", loss {losses[frame.level - 1][frame.update]:.4g}" if has_loss else ""
     return f"level {frame.level}, update {frame.update}{loss}"
