@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from refine.config import PredictConfig
-from refine.inference.run_folder import IDENTITY, JOB, TABLE, read_rows
+from refine.inference.rows import read_rows
+from refine.inference.run_folder import IDENTITY, JOB, TABLE
 from refine.io.files import RUN_FOLDER, write_atomic
 
 

@@ -28,11 +28,11 @@ from omegaconf import DictConfig
 from refine.config import CONFIGS, ConfigError, PredictConfig, literal
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
+from refine.inference.signals import STOPPED
 from refine.inference.slots import own_device
 from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
-STOPPED = (130, 143)  # exit statuses of Ctrl-C and SIGTERM
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
 
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,8 +24,7 @@ from refine.inference.logging.publish import publish
 from refine.inference.module import InpaintingModule
 from refine.inference.run_folder import RunFolder
 from refine.inference.session import Session, prepare
-
-STOPPED = (130, 143)  # exit statuses after Ctrl-C and SIGTERM
+from refine.inference.signals import STOPPED, stoppable, unstoppable
 
 
 def run(config: PredictConfig, command: Sequence[str]) -> int:
@@ -102,7 +99,10 @@ def work(config: PredictConfig, request: Request) -> int:
         if not processes.rank and config.shard is None:
             stack.enter_context(_loggers(session))
         outcome = predict(session, unfinished, sampler, processes)
-        return outcome.stopped if processes.rank else finish(session, outcome)
+        if processes.rank:
+            return outcome.stopped
+        with unstoppable() if outcome.stopped else contextlib.nullcontext():
+            return finish(session, outcome)
 
 
 def gather(config: PredictConfig, request: Request, reason: str) -> int:
@@ -216,7 +216,7 @@ def predict(
     start = time.perf_counter()
     stopped, reason = 0, Outcome.reason
     try:
-        with _stoppable():
+        with stoppable():
             if len(sampler) or processes.count > 1:
                 data = PairDataModule(make_dataset(session.config, unfinished), sampler)
                 session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
@@ -230,21 +230,6 @@ def predict(
             raise  # the agent knows which, and what to do
         reason = f"has no result: {lost}"
     return Outcome(unfinished, time.perf_counter() - start, stopped, reason)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run, and undo what Lightning does to Ctrl-C; a second signal leaves time to conclude."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def finish(session: Session, outcome: Outcome) -> int:

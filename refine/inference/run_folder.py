@@ -13,11 +13,10 @@ holds the result's hash; so after a kill a result is finished exactly if its fil
     lock, unfinished/        who writes here now, and files that are not complete yet
 """
 
-import csv
+import contextlib
 import errno
 import functools
 import hashlib
-import io
 import json
 import os
 import re
@@ -29,11 +28,11 @@ import yaml
 
 from refine.config import PredictConfig
 from refine.data.pairs import Failure
+from refine.inference.rows import Rows, as_csv, read_rows
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, kept_id, new_id, write_atomic
 
 TABLE, JOB = "rows.csv", "job.json"
 IDENTITY = ("output", "configuration", "inputs", "sha256")  # columns that name a result
-Rows = dict[tuple[str, str], list[dict[str, Any]]]
 RECORDS = ("config.yaml", "rows.csv", "failures.csv", "summary.json", "settings-*.json", "rows-*.jsonl")
 
 
@@ -198,7 +197,9 @@ class RunFolder:
         """Note an image that could not be done; the notes of all processes are read at the end."""
         self.failures.append(failure)
         notes = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
-        self.write(f"failures-{self.part}.json", json.dumps({"configuration": self.configuration, "failures": notes}))
+        content = {"configuration": self.configuration, "failures": notes}
+        with contextlib.suppress(OSError):  # a full disk; this process still knows
+            self.write(f"failures-{self.part}.json", json.dumps(content))
 
     def forget_failures(self, part: str) -> None:
         """Remove what was noted by an earlier run.
@@ -211,10 +212,10 @@ class RunFolder:
 
     def read_failures(self) -> list[Failure]:
         """What the processes of this configuration could not do, as each of them noted last."""
-        noted = [json.loads(file.read_text()) for file in sorted(self.folder.glob("failures-*.json"))]
+        files = set(self.folder.glob("failures-*.json")) - {self.folder / f"failures-{self.part}.json"}
+        noted = [json.loads(file.read_text()) for file in sorted(files)]
         notes = [note for part in noted if part["configuration"] == self.configuration for note in part["failures"]]
-        details = {failure.key: failure.detail for failure in self.failures}
-        return [Failure(note["key"], note["reason"], details.get(note["key"], "")) for note in notes]
+        return self.failures + [Failure(note["key"], note["reason"]) for note in notes]
 
     def rows(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The row of each of these results that is there as this configuration makes it, from whichever process."""
@@ -229,9 +230,9 @@ class RunFolder:
             rows: Rows of all results that are there.
             failures: Images without a result, and why.
         """
-        self.write(TABLE, _csv(rows))
+        self.write(TABLE, as_csv(rows))
         reasons = [{"key": failure.key, "reason": failure.reason} for failure in failures]
-        self.write("failures.csv", _csv(reasons, ["key", "reason"]))
+        self.write("failures.csv", as_csv(reasons, ["key", "reason"]))
         self.release()
 
     def release(self) -> None:
@@ -268,31 +269,6 @@ class RunFolder:
             if stream.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(stream.fileno())
-
-
-def read_rows(folder: Path) -> Rows:
-    """The rows of each result and hash over all processes, those of a process in the order of time."""
-    rows: Rows = {}
-    for file in sorted(folder.glob("rows-*.jsonl")):
-        for line in file.read_text(errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                if {"configuration", "inputs"} <= row.keys():
-                    rows.setdefault((row["output"], row["sha256"]), []).append(row)
-            except (ValueError, KeyError, AttributeError):
-                continue  # cut short by a kill; its result never appeared
-    return rows
-
-
-def _csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
-    """A table; what is a list, such as a curve of losses, stays in the rows as they were written."""
-    if columns is None:
-        columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list)))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -129,29 +129,28 @@ def wandb_logger(
     if os.environ.get("WANDB_SWEEP_ID"):  # then W&B takes these from the agent alone, and warns of any other
         init = {key: value for key, value in init.items() if key not in ("project", "entity", "id")}
 
-    def begin(mode: str | None, **changed: Any) -> Any:
-        return wandb.init(
-            dir=save_dir,
-            mode=mode,  # type: ignore[arg-type]
-            name=name or Path(save_dir).resolve().parent.name,
-            reinit="create_new",
-            settings=wandb.Settings(**(settings or {})),
-            **{**init, **changed},
-        )
+    init |= {"dir": save_dir, "name": name or Path(save_dir).resolve().parent.name, "reinit": "create_new"}
+    init["settings"] = wandb.Settings(**(settings or {}))
+    run = wandb.init(**init, mode="offline") if offline else _online(init)
+    return WandbLogger(experiment=run, save_dir=save_dir)
 
-    if offline:
-        return WandbLogger(experiment=begin("offline"), save_dir=save_dir)
+
+def _online(init: Mapping[str, Any]) -> Any:
+    """A run that uploads; one that is kept offline where that cannot be."""
+    import wandb
+
     try:
         if not (wandb.login(prompt=False, verify=False) or "WANDB_MODE" in os.environ):
             raise LookupError("no API key; use `wandb login` or WANDB_API_KEY")
-        run = begin(None)
+        run = wandb.init(**init)
         log.info("W&B run %s: %s", run.name, run.url)
+        return run
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         advice = f" `wandb sync --id {init['id']} <folder>` makes it part of that run." if init.get("id") else ""
-        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.{advice}", stacklevel=2)
-        run = begin("offline", id=new_id())  # W&B does not let go of the id of a run that could not begin
-    return WandbLogger(experiment=run, save_dir=save_dir)
+        warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.{advice}", stacklevel=3)
+        # W&B does not let go of the id of a run that could not begin.
+        return wandb.init(**{**init, "id": new_id()}, mode="offline")
 
 
 def _finish(logger: Logger, status: int) -> None:
