@@ -1,6 +1,6 @@
 from .build import build, plain
 from .errors import ConfigError, describe
-from .overrides import CONFIGS, PATHS, compose, literal
+from .overrides import CONFIGS, PATHS, compose, literal, quoted
 from .schema import (
     BackbonesConfig,
     CheckConfig,
@@ -37,4 +37,5 @@ __all__ = [
     "describe",
     "literal",
     "plain",
+    "quoted",
 ]

@@ -145,6 +145,15 @@ def _set(config: DictConfig, key: str, value: str) -> None:
     node[name] = None if value in ("", "null") else literal(_unquoted(value))
 
 
+def quoted(text: str) -> str:
+    """A text as one value in Hydra's grammar, whatever it holds.
+
+    Args:
+        text: Text, such as a path.
+    """
+    return str(QuotedString(literal(text), Quote.single).with_quotes())
+
+
 def literal(path: str) -> str:
     """Written so that OmegaConf gives the path back: backslashes before ``${`` count, ``???`` means missing."""
     return "./???" if path == "???" else re.sub(r"(\\*)\$\{", r"\1\1\\${", path)

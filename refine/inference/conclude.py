@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -52,16 +52,32 @@ class Conclusion:
     summary: Mapping[str, Any]
 
 
-def is_complete(request: Request, run_folder: RunFolder) -> bool:
-    """Whether every pair has a result or a reason why not, so that nothing more is to be expected.
+class Account(NamedTuple):
+    """What became of the pairs of a request, by whichever process.
+
+    Attributes:
+        rows: Rows of the results that are there, by key.
+        failures: Why others have none, by key.
+        missing: Keys of those of which nothing is known.
+    """
+
+    rows: dict[str, dict[str, Any]]
+    failures: dict[str, Failure]
+    missing: list[str]
+
+
+def take_account(request: Request, run_folder: RunFolder) -> Account:
+    """Compare what was asked for with what is there now.
 
     Args:
-        request: Work of all shards.
+        request: Work of the run, or of a part of it.
         run_folder: Run folder of the results.
     """
-    rows = run_folder.rows(map(request.name, request.pairs))
-    failed = {failure.key for failure in run_folder.read_failures()}
-    return all(request.name(pair) in rows or pair.key in failed for pair in request.pairs)
+    keys = {request.name(pair): pair.key for pair in request.pairs}
+    asked_for = set(keys.values())
+    failures = {failure.key: failure for failure in run_folder.read_failures() if failure.key in asked_for}
+    rows = {keys[name]: row for name, row in run_folder.rows(keys).items() if keys[name] not in failures}
+    return Account(rows, failures, [key for key in keys.values() if key not in rows and key not in failures])
 
 
 def say_part(part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
@@ -75,16 +91,11 @@ def say_part(part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
     Returns:
         Exit status: 0 if every result of the shard is there, else 1.
     """
-    rows = run_folder.rows(map(part.name, part.pairs))
-    failures = {failure.key: failure for failure in run_folder.read_failures()}
-    missing = [pair.key for pair in part.pairs if part.name(pair) not in rows and pair.key not in failures]
-    failed = [failures[pair.key] for pair in part.pairs if pair.key in failures]
-    for failure in failed:
-        log.error("failed: %s: %s", failure.key, failure.reason)
-    done = sum(part.name(pair) in rows for pair in outcome.unfinished)
-    _say_outcome(run_folder, outcome, (done, len(rows) - done, len(failed)), missing)
+    account = take_account(part, run_folder)
+    _say_failures(list(account.failures.values()))
+    _say_outcome(run_folder, outcome, account, len(account.failures))
     run_folder.release()
-    return int(bool(missing or failed))
+    return int(bool(account.missing or account.failures))
 
 
 def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: PredictConfig) -> Conclusion:
@@ -96,31 +107,32 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
         outcome: How the prediction ended.
         config: Settings of the run.
     """
-    keys = {request.name(pair): pair.key for pair in request.pairs}
-    failures = {failure.key: failure for failure in run_folder.read_failures() if failure.key in keys.values()}
-    rows = {keys[name]: row for name, row in run_folder.rows(keys).items() if keys[name] not in failures}
-    missing = [key for key in keys.values() if key not in rows and key not in failures]
+    account = take_account(request, run_folder)
+    rows, failures = list(account.rows.values()), [*request.failures, *account.failures.values()]
     if not outcome.stopped:
-        failures |= {key: Failure(key, outcome.reason) for key in missing}
-    all_failures = [*request.failures, *failures.values()]
-    run_folder.close(list(rows.values()), all_failures)
-    summary = summarize(list(rows.values()))
-    for failure in all_failures:
-        log.error("failed: %s: %s", failure.key, failure.reason)
-        if failure.detail:
-            log.debug("%s", failure.detail)
+        failures += [Failure(key, outcome.reason) for key in account.missing]
+    run_folder.close(rows, failures)
+    _say_failures(failures)
+    summary = summarize(rows)
     if not outcome.stopped:
-        summary |= _set_scores(request, run_folder, set(rows), config)
+        summary |= _set_scores(request, run_folder, set(account.rows), config)
     run_folder.write_summary(summary)
     for line in summary_lines(summary):
         log.info("%s", line)
-    done = sum(pair.key in rows for pair in outcome.unfinished)
-    _say_outcome(run_folder, outcome, (done, len(rows) - done, len(all_failures)), missing)
-    return Conclusion(list(rows.values()), all_failures, summary)
+    _say_outcome(run_folder, outcome, account, len(failures))
+    return Conclusion(rows, failures, summary)
 
 
-def _say_outcome(run_folder: RunFolder, outcome: Outcome, counts: tuple[int, int, int], missing: Sequence[str]) -> None:
-    done, skipped, failed = counts
+def _say_failures(failures: Sequence[Failure]) -> None:
+    for failure in failures:
+        log.error("failed: %s: %s", failure.key, failure.reason)
+        if failure.detail:
+            log.debug("%s", failure.detail)
+
+
+def _say_outcome(run_folder: RunFolder, outcome: Outcome, account: Account, failed: int) -> None:
+    done, missing = sum(pair.key in account.rows for pair in outcome.unfinished), account.missing
+    skipped = len(account.rows) - done
     text = f"{done} done"
     text += f", {skipped} already there" if skipped else ""
     text += f", {failed} failed" if failed else ""

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from refine.config import CONFIGS, ConfigError, PredictConfig, literal
+from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
-from refine.inference.signals import STOPPED
+from refine.inference.signals import STOPPED, exit_on_sigterm
 from refine.inference.slots import own_device
 from refine.io.files import write_atomic
 
@@ -72,9 +71,9 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
     content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
     write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
     arguments = {
-        "jobs": _quoted(str(folder)),
-        "job": ",".join(_quoted(job.name) for job in jobs),
-        "hydra.sweep.dir": _quoted(str(folder)),
+        "jobs": quoted(str(folder)),
+        "job": ",".join(quoted(job.name) for job in jobs),
+        "hydra.sweep.dir": quoted(str(folder)),
     }
     command = [sys.executable, "-m", "refine.inference.launch", "--multirun"]
     command += [f"{key}={value}" for key, value in arguments.items()]
@@ -165,10 +164,6 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _quoted(text: str) -> str:
-    return str(QuotedString(literal(text), Quote.single).with_quotes())
-
-
 def _end_with_parent() -> None:
     """Stop when the process that started this one is gone: its end of the pipe closes, however it ended."""
 
@@ -181,7 +176,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Hand the jobs of the command line to the launcher."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_on_sigterm()
     if not sys.stdin.isatty():
         _end_with_parent()
     application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)
@@ -189,8 +184,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from refine.inference import (
-        launch as sweep,  # the module, not __main__: a launcher finds task by this name elsewhere
-    )
+    # The module, not __main__: a launcher finds task by this name elsewhere.
+    from refine.inference import launch as sweep
 
     sweep.main()

@@ -12,7 +12,7 @@ from refine.config import ConfigError, PredictConfig
 from refine.core.devices import checked_device
 from refine.data.pairs import ImageMaskPair
 from refine.factory import make_dataset
-from refine.inference.conclude import Outcome, conclude, is_complete, say_part
+from refine.inference.conclude import Outcome, conclude, say_part, take_account
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import Request, discover, select_unfinished
 from refine.inference.distributed.agent import processes_to_start, run_workers, watched
@@ -245,7 +245,7 @@ def finish(session: Session, outcome: Outcome) -> int:
     request, folder, loggers = session.request, session.run_folder, session.loggers
     if session.config.shard is not None:
         status = outcome.stopped or say_part(session.part, folder, outcome)
-        if session.config.gather is None and is_complete(request, folder):  # the last shard
+        if session.config.gather is None and not take_account(request, folder).missing:  # the last shard
             with _loggers(session):
                 return finish(replace(session, config=session.config.model_copy(update={"shard": None})), outcome)
         return status

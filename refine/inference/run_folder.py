@@ -5,11 +5,13 @@ holds the result's hash; so after a kill a result is finished exactly if its fil
 
     settings-<hash>.json     everything that changes pixels, of one configuration
     config.yaml              the whole configuration of the latest run
-    rows-<rank>.jsonl        rows as they were written, of all runs
+    rows-<part>.jsonl        rows as they were written, of all runs; a part is a rank, or a shard and a rank
+    failures-<part>.json     what a process of the latest run could not do
     rows.csv, failures.csv   table of the latest run: one row per result that is there; what failed and why
     summary.json, log.txt    means, gains and verdicts; everything that was said
     panels/<image>/          pictures of chosen images
     run-id-<hash>.txt        what loggers call the run of one configuration, however often it is continued
+    job.json, job-<n>.json   how the study's run, or the shards, ended that wrote here; shards/ is their launcher's
     lock, unfinished/        who writes here now, and files that are not complete yet
 """
 

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 STOPPED = (130, 143)  # exit statuses after Ctrl-C and SIGTERM
 
 
+def exit_on_sigterm() -> None:
+    """From now on, SIGTERM raises ``SystemExit(143)`` in the main thread, which alone may say so."""
+    if _is_main():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Inside, SIGTERM raises ``SystemExit(143)``; afterwards the handlers are those of before."""
     with _restored():
-        if _is_main():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        exit_on_sigterm()
         yield
 
 

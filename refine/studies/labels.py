@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from refine.config import ConfigError, literal
+from refine.config import ConfigError, quoted
 
 DRAWN = ("masks", "mask_seed", "data.seed")  # settings of the images and masks that a run is told by
 LONGEST = 64  # characters of a tag; W&B refuses a run with a longer one
@@ -33,9 +32,9 @@ def labeled(overrides: Sequence[str], study: str, group: str, arm: str) -> list[
     own = [text[:LONGEST] for text in (arm, group, *drawn) if text]
     name = f"{group}/{arm}" if group else arm
     # Arms are runs of their own, whatever run the environment names.
-    chosen = {"logger.group": _quoted(study), "logger.name": _quoted(name), "logger.id": "null"}
+    chosen = {"logger.group": quoted(study), "logger.name": quoted(name), "logger.id": "null"}
     added = [f"{key}={value}" for key, value in chosen.items() if key not in values]
-    together = ",".join(map(_quoted, dict.fromkeys([*tags(overrides), *own])))
+    together = ",".join(map(quoted, dict.fromkeys([*tags(overrides), *own])))
     return [*(text for text in overrides if _key(text) != "logger.tags"), *added, f"logger.tags=[{together}]"]
 
 
@@ -78,7 +77,3 @@ def _values(overrides: Sequence[str], key: str) -> Iterator[Any]:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
-
-
-def _quoted(text: str) -> str:
-    return str(QuotedString(literal(text), Quote.single).with_quotes())

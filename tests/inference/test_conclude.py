@@ -4,7 +4,7 @@ import pytest
 
 from refine.config import PredictConfig
 from refine.data.pairs import Failure, ImageMaskPair
-from refine.inference.conclude import Outcome, conclude, is_complete, say_part
+from refine.inference.conclude import Outcome, conclude, say_part, take_account
 from refine.inference.discover import Request
 from refine.inference.run_folder import RunFolder
 
@@ -82,7 +82,7 @@ def test_shards_are_complete_when_nothing_more_can_come(tmp_path, request_of):
     assert say_part(parts[0], first, Outcome(parts[0].pairs)) == 1  # b is missing
     first.fail(Failure("b", "cannot be read"))
     assert say_part(parts[0], first, Outcome(parts[0].pairs)) == 1
-    assert not is_complete(whole, second)
+    assert take_account(whole, second).missing == ["c"]
     second.finish("c.png", "inputs", b"c", {"key": "c"})
     assert say_part(parts[1], second, Outcome(parts[1].pairs)) == 0
-    assert is_complete(whole, second)
+    assert take_account(whole, second).missing == []

@@ -1,12 +1,10 @@
 """What Lightning sets for the whole process, and a run needs otherwise."""
 
-import signal
-import sys
-import threading
-
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+
+from refine.inference.signals import exit_on_sigterm
 
 
 class ProcessSettings(Callback):
@@ -25,5 +23,4 @@ class ProcessSettings(Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set both; Lightning itself puts back the handlers that it found."""
         torch.set_num_threads(self.threads)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        exit_on_sigterm()

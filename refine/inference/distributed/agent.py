@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ParallelStrategy
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from refine.config import ConfigError
-from refine.inference.distributed.trainer import ProcessLost, is_one, make_trainer
+from refine.inference.distributed.trainer import ProcessLost, environment_of, is_one, make_trainer
 
 NAME = "refine-"  # of our agents
 FAREWELL = "10"  # s that processes may take to end when told to
@@ -34,11 +33,9 @@ def processes_to_start(section: Mapping[str, Any], device: torch.device) -> int:
     if is_one(section):
         return 0
     trainer = make_trainer(section, device)
-    strategy = trainer.strategy
-    if trainer.world_size == 1 or not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
-        return 0
-    if strategy.cluster_environment.creates_processes_externally:  # torchrun or srun did
-        return 0
+    environment = environment_of(trainer)
+    if trainer.world_size == 1 or environment is None or environment.creates_processes_externally:
+        return 0  # one is enough, or torchrun or srun started the others
     if trainer.num_nodes > 1:
         raise ConfigError(f"trainer.num_nodes={trainer.num_nodes}: start it by torchrun or srun on every node.")
     return trainer.num_devices

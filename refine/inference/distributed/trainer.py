@@ -54,8 +54,8 @@ def make_trainer(section: Mapping[str, Any], device: torch.device, callbacks: Se
         settings["strategy"] = "ddp"  # also where one device is found: then a group of one
     try:
         trainer: L.Trainer = build(settings, callbacks=list(callbacks), plugins=_environment())
-        if isinstance(trainer.strategy, ParallelStrategy) and trainer.strategy.cluster_environment is not None:
-            trainer.strategy.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+        if environment := environment_of(trainer):
+            environment.validate_settings(trainer.num_devices, trainer.num_nodes)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(f"trainer: {error}") from None
     if trainer.world_size == 1 and (started := _started()) > 1:
@@ -78,11 +78,10 @@ def process_group(trainer: L.Trainer, timeout: float) -> Iterator["Processes"]:
         trainer: Trainer of this process.
         timeout: Seconds in which all must come to the start, the reading of weights included.
     """
-    strategy = trainer.strategy
-    if not isinstance(strategy, ParallelStrategy) or strategy.cluster_environment is None:
+    environment = environment_of(trainer)
+    if environment is None:
         yield Processes(trainer, None)
         return
-    environment = strategy.cluster_environment
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
     try:
         limit = timedelta(seconds=timeout)
@@ -132,6 +131,15 @@ class Processes:
             arrival.wait()
         except RuntimeError:  # the connection to it is closed
             raise ProcessLost("another process of this run died") from None
+
+
+def environment_of(trainer: L.Trainer) -> ClusterEnvironment | None:
+    """How the processes of a run were started; None for a trainer of a single one.
+
+    Args:
+        trainer: Trainer of this process.
+    """
+    return trainer.strategy.cluster_environment if isinstance(trainer.strategy, ParallelStrategy) else None
 
 
 def is_one(section: Mapping[str, Any]) -> bool:
