@@ -28,7 +28,8 @@ from refine.backbones.user_modules import look_in
 from refine.config.errors import ConfigError, describe
 
 PATHS = frozenset(
-    "input output mask masks truth data.table inception_weights backbone.weights cache plot study controls".split()
+    "input output mask masks truth data.table inception_weights lpips_weights backbone.weights "
+    "cache plot study controls".split()
 )
 _HERE = Path(__file__).resolve().parents[1]
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())

@@ -134,8 +134,9 @@ class PredictConfig(InpaintConfig):
     mask_area: Annotated[float, Field(gt=0, le=1)]
     truth: str | None
     evaluate: bool | None
-    metrics: list[Literal["lpips", "fid", "kid"]]
+    metrics: list[Literal["lpips", "lpips_squeeze", "fid", "kid"]]
     inception_weights: str | None
+    lpips_weights: str | None
     overwrite: bool
     threads: PositiveInt
     shards: PositiveInt

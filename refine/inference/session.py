@@ -85,7 +85,7 @@ def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
 def _scoring(config: PredictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
     if config.evaluate is False:
         return None
-    learned = learned_scores([name for name in config.metrics if name in PAIRWISE])
+    learned = learned_scores([name for name in config.metrics if name in PAIRWISE], config.lpips_weights)
     return Scoring(run_folder, Evaluator(refiner, always=config.evaluate is True, further=learned))
 
 

@@ -19,7 +19,7 @@ from refine.core.types import Refinement, Sample
 from refine.metrics.bootstrap import block_interval
 from refine.metrics.image import guide_l1, scores, scores_without_truth
 
-Score = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 BLOCKS = 16  # along the longer side: a block should be larger than what neighboring pixels share
 FEWEST = 6  # blocks; an interval from fewer would pretend to know
 
@@ -43,7 +43,7 @@ class Evaluator:
     Args:
         refiner: Refiner of the results; its network runs once more for ``plain``.
         always: Whether the controls run also where there is no truth.
-        further: More scores by name, image and truth -> ``(1,)``, such as LPIPS.
+        further: More scores by name, of image, truth and mask -> ``(1,)``, such as LPIPS.
     """
 
     def __init__(self, refiner: Refiner, always: bool = False, further: Mapping[str, Score] | None = None) -> None:
@@ -90,7 +90,8 @@ class Evaluator:
         files = {name: written(image) for name, image in images.items()}
         row: dict[str, Any] = {}
         for name, image in files.items():
-            values = scores(image, truth, mask) | {key: score(image, truth) for key, score in self.further.items()}
+            values = scores(image, truth, mask)
+            values |= {key: score(image, truth, mask) for key, score in self.further.items()}
             row |= {f"{name}.{key}".lstrip("."): value for key, value in _numbers(values).items()}
         return row | verdict(files[""], files["plain"], truth, mask, sample.key)
 

@@ -9,9 +9,10 @@ import torchmetrics
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from refine.metrics.lpips import LPIPS
 from refine.weights.checkpoint import hash_state
 
-PAIRWISE = ("lpips",)  # scores of an image
+PAIRWISE = ("lpips", "lpips_squeeze")  # scores of an image
 SETWISE = ("fid", "kid")  # scores of a set of images
 KID_SUBSET = 50  # images per subset; the usual 1000 need as many images
 EXTRA = "pip install refine-inpainting[metrics]"
@@ -71,19 +72,27 @@ def lpips(net: str = "vgg") -> Metric:
     return LearnedPerceptualImagePatchSimilarity(net, reduction="none", normalize=True)  # type: ignore[arg-type]
 
 
-def learned_scores(names: Iterable[str]) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Scores of single images by learned networks: image and truth ``(1, 3, H, W)`` -> ``(1,)``.
+def learned_scores(
+    names: Iterable[str], weights: str | Path | None = None
+) -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+    """Scores of single images by learned networks: image, truth ``(1, 3, H, W)``, mask ``(1, 1, H, W)`` -> ``(1,)``.
 
     Args:
         names: Names of scores, out of :data:`PAIRWISE`.
+        weights: File of SqueezeNet's weights for ``lpips_squeeze``, see :class:`LPIPS`.
 
     Raises:
         ModuleNotFoundError: As :func:`lpips`.
+        UnusableWeights: As :class:`LPIPS`.
     """
-    scores: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+    scores: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {}
     if "lpips" in names:
         metric = lpips()
-        scores["lpips_vgg_image_torchmetrics"] = lambda image, truth: metric(image, truth).flatten()
+        scores["lpips_vgg_image_torchmetrics"] = lambda image, truth, mask: metric(image, truth).flatten()
+    if "lpips_squeeze" in names:
+        squeeze = LPIPS(weights)
+        scores["lpips_squeeze_image_refine"] = lambda image, truth, mask: squeeze(image, truth)
+        scores["lpips_squeeze_box_refine"] = squeeze.in_box
     return scores
 
 

@@ -157,7 +157,7 @@ def test_the_papers_protocol_from_a_users_copy(tmp_path, tiny):
     ("override", "message"),
     [
         ("mask_dilate=3", "mask_invert and mask_dilate are for files"),
-        ("metrics=[speed]", "metrics.0=speed: expected 'lpips', 'fid' or 'kid'"),
+        ("metrics=[speed]", "metrics.0=speed: expected 'lpips', 'lpips_squeeze', 'fid' or 'kid'"),
         ("evaluate=maybe", "expected true or false"),
         ("data=nowhere", "nowhere"),
         ("mask_area=2", "mask"),

@@ -79,7 +79,7 @@ def test_without_truth_only_the_agreement_is_told(sample):
 
 def test_further_scores_are_given_to_result_and_controls(sample):
     row = evaluated(
-        refiner(), sample, further={"gap_refine": lambda image, truth: (image - truth).abs().amax()[None]}
+        refiner(), sample, further={"gap_refine": lambda image, truth, mask: (image - truth).abs().amax()[None]}
     ).row
     assert {"gap_refine", "plain.gap_refine", "upscaled.gap_refine"} <= set(row)
 
