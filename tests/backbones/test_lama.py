@@ -90,8 +90,8 @@ def test_reference_preset_reproduces_the_published_refiner(case, frozen, fold, c
     difference = np.abs(result.image[0].numpy() - last)
     exact = fold == channels_last == "false"
     # The floor of float32: rounding turns signs of ReLU inputs. As it is the difference is 0 on a processor of the kind
-    # on which the vectors were made, 6.5e-5 on another, whose kernels add in another order.
-    assert difference.max() <= (1e-4 if exact else 1e-3)
+    # on which the vectors were made; on others kernels add in another order: 6.5e-5 (AMD) and 1.1e-4 (Intel) were seen.
+    assert difference.max() <= (3e-4 if exact else 1e-3)
     assert difference.mean() <= (2e-6 if exact else 2e-5)
     for index, level in enumerate(refiner.pyramid(image, mask)):
         assert np.array_equal(level.mask[0].numpy(), vectors[f"pyr_mask_{index}"])
