@@ -25,7 +25,8 @@ from refine.factory import make_refiner
 from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
 from refine.io.files import write_atomic
-from refine.io.picture import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.mask import as_mask, as_picture, read_mask
+from refine.io.picture import SUFFIXES, Picture, fill, mask_to_tensor, read_picture, to_tensor
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
@@ -122,7 +123,8 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         image: A path; a PIL image; an array ``uint8`` or ``uint16`` ``(H,W)`` or ``(H,W,1..4)`` (gray, gray + alpha,
             RGB, RGBA); or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
         mask: White is the hole. A path, a PIL image, a bool, uint8, uint16 or float array ``(H,W)``, or a tensor
-            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_threshold``, ``mask_invert``, ``mask_dilate``.
+            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_channel``, ``mask_threshold``, ``mask_invert``,
+            ``mask_dilate``; what is not black and white is recognized, see :func:`refine.io.as_mask`.
         *overrides: Backbone and overrides, as for :func:`load`.
         **keywords: Settings by the names of :data:`KEYWORDS`, as for :func:`load`.
 
@@ -150,7 +152,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     if isinstance(image, str | Path):
         target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
         target = _checked_target(target.expanduser(), picture, image, mask)
-    hole = _hole(mask, config)
+    hole = _hole(mask, config, picture)
     if hole.shape != picture.size:
         raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
     filled = fill(picture, refiner(to_tensor(picture), mask_to_tensor(hole)).image.cpu(), hole)
@@ -206,18 +208,20 @@ def _write(picture: Picture, target: Path) -> None:
     write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()]), target.parent)
 
 
-def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:
-    """The hole as a bool array ``(H, W)``."""
+def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.ndarray:
+    """The hole as a bool array ``(H, W)``; the image tells whether the two were swapped."""
     options = config.mask_options
     if isinstance(mask, str | Path):
-        return read_mask(mask, *options)
+        return read_mask(mask, *options, image=image)
+    if isinstance(mask, Image.Image) and mask.mode == "P":
+        return as_mask(as_picture(planes_8(mask), np.asarray(mask)), *options, image=image)
     if isinstance(mask, Image.Image):
         direct = mask.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")
         mask = np.asarray(mask if direct else mask.convert("RGBA" if mask.has_transparency_data else "RGB"))
     if isinstance(mask, Tensor):
         mask = (mask.detach().float() if mask.is_floating_point() else mask).cpu().numpy()
         mask = mask.reshape(mask.shape[-2:]) if mask.size == np.prod(mask.shape[-2:]) else mask
-    return as_mask(np.asarray(mask), *options)
+    return as_mask(np.asarray(mask), *options, image=image)
 
 
 def _mask_batch(mask: Any, batch: Tensor, config: InpaintConfig) -> Tensor:

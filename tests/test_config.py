@@ -147,9 +147,9 @@ def test_config_dir_adds_to_the_groups(tmp_path, name):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_choose_groups_and_set_the_refiner_alone(preset):
+def test_presets_choose_groups_and_set_the_refiner_and_how_masks_are_read(preset):
     content = OmegaConf.load(CONFIGS / "preset" / f"{preset}.yaml")
-    assert set(content) <= {"defaults", "refiner"}
+    assert set(content) <= {"defaults", "refiner", "mask_channel", "mask_threshold"}
     assert all(key.startswith("override /") for entry in content.defaults for key in entry)
 
 
@@ -278,7 +278,7 @@ def test_errors_of_a_target_are_its_own():
 
 def test_checked_values():
     config = InpaintConfig.compose(["mask_threshold=1", "mask_invert=TRUE", "mask_dilate=3"])
-    assert config.mask_options == (1, True, 3)
+    assert config.mask_options == (1, True, 3, "auto")
     for override in ("mask_threshold=nan", "mask_invert=no", "mask_dilate=1.5"):
         with pytest.raises(ConfigError, match=f"{override}: expected"):
             InpaintConfig.compose([override])

@@ -91,15 +91,16 @@ class RefinerConfig(Settings):
 class InpaintConfig(RefinerConfig):
     """A refiner, and how images and masks are read and written."""
 
-    mask_threshold: Annotated[float, Field(gt=0, le=1)]
+    mask_threshold: Annotated[float, Field(ge=0, le=1)]
+    mask_channel: Literal["auto", "luminance", "alpha", "red", "green", "blue", "index"]
     mask_invert: bool
     mask_dilate: NonNegativeInt
     format: Literal["png", "jpg", "webp", "tiff", "bmp"]
 
     @property
-    def mask_options(self) -> tuple[float, bool, int]:
-        """Threshold, inversion and dilation (px) of mask files."""
-        return self.mask_threshold, self.mask_invert, self.mask_dilate
+    def mask_options(self) -> tuple[float, bool, int, str]:
+        """Threshold, inversion, dilation (px) and channel of mask files."""
+        return self.mask_threshold, self.mask_invert, self.mask_dilate, self.mask_channel
 
 
 class DataConfig(BaseModel):

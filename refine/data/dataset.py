@@ -15,7 +15,9 @@ from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.encode import check_format
 from refine.io.files import File
-from refine.io.picture import Picture, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.mask import MaskWarning, examine_mask
+from refine.io.mask_kinds import Reading
+from refine.io.picture import Picture, mask_to_tensor, read_picture, to_tensor
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Source:
         pair: Files that were read.
         picture: Original picture, 8 or 16 bits per channel.
         inputs: SHA-256 (hex) of the files, see :meth:`ImageMaskPair.hash`.
+        mask_kind: What is unusual about the mask, see :class:`refine.io.mask_kinds.Reading`; empty for an ordinary one.
     """
 
     pair: ImageMaskPair
     picture: Picture
     inputs: str
+    mask_kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,16 @@ class MaskOptions:
     """How a mask file is read.
 
     Attributes:
-        threshold: Brightness from which a pixel is hole, in (0, 1].
-        invert: Whether black is the hole.
+        threshold: Value from which a pixel is hole, in [0, 1]; 0 is any that is not zero.
+        invert: Whether hole and known are exchanged, before dilation.
         dilate: Growth of the hole, px.
+        channel: What of the file decides, see :func:`refine.io.mask.as_mask`.
     """
 
     threshold: float = 0.5
     invert: bool = False
     dilate: int = 0
+    channel: str = "auto"
 
 
 class PairDataset(Dataset[Sample | Failure]):
@@ -66,7 +72,6 @@ class PairDataset(Dataset[Sample | Failure]):
         self.options = options
         self.format = format
         self.side = side
-        self._warned: set[bool] = set()
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -84,7 +89,8 @@ class PairDataset(Dataset[Sample | Failure]):
 
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
-        hole = self._hole(pair, picture.size)
+        reading = self._reading(pair, picture)
+        hole = reading.hole
         if hole.shape != picture.size:
             (height, width), (mask_height, mask_width) = picture.size, hole.shape
             raise ValueError(
@@ -92,19 +98,23 @@ class PairDataset(Dataset[Sample | Failure]):
                 "after its EXIF orientation); masks are never resized: make them the same size."
             )
         check_format(picture, self.format)
+        if reading.note:
+            warnings.warn(MaskWarning(reading.kind, reading.note), stacklevel=2)
         self._warn_if_constant(hole, pair)
         image = to_tensor(picture)
         truth = image if pair.truth == pair.image else self._truth(pair, picture.size)
-        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash()), truth)
+        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash(), reading.kind), truth)
 
     def _picture(self, path: File) -> Picture:
         picture = read_picture(path)
         return picture if self.side is None else square(picture, self.side)
 
-    def _hole(self, pair: ImageMaskPair, size: tuple[int, int]) -> np.ndarray:
+    def _reading(self, pair: ImageMaskPair, picture: Picture) -> Reading:
         if isinstance(pair.mask, MaskGenerator):
-            return pair.mask(pair.key, size)
-        return read_mask(pair.mask, self.options.threshold, self.options.invert, self.options.dilate)
+            return Reading(pair.mask(pair.key, picture.size))
+        mask, options = read_picture(pair.mask), self.options
+        settings = (options.threshold, options.invert, options.dilate, options.channel)
+        return examine_mask(mask, str(pair.mask), *settings, image=picture)
 
     def _truth(self, pair: ImageMaskPair, size: tuple[int, int]) -> Tensor | None:
         if pair.truth is None:
@@ -119,8 +129,9 @@ class PairDataset(Dataset[Sample | Failure]):
 
     def _warn_if_constant(self, hole: np.ndarray, pair: ImageMaskPair) -> None:
         full = bool(hole.all())
-        if (full or not hole.any()) and full not in self._warned:
-            self._warned.add(full)
-            kind = "all hole" if full else "no hole at all"
-            hint = "nothing is known to fill from" if full else "the image is written as it is"
-            warnings.warn(f"mask {pair.mask} has {kind}: {hint}. Is mask_invert right? (told once)", stacklevel=2)
+        if not full and hole.any():
+            return
+        kind = "all hole" if full else "no hole at all"
+        hint = "nothing is known to fill from" if full else "the image is written as it is"
+        advice = "Is mask_invert=true right?" if self.options.invert else "Are mask_channel and mask_threshold right?"
+        warnings.warn(MaskWarning(kind, f"mask {pair.mask} has {kind}: {hint}. {advice}"), stacklevel=2)

@@ -84,7 +84,8 @@ def square(picture: Picture, side: int) -> Picture:
     top, left = (planes.shape[0] - side) // 2, (planes.shape[1] - side) // 2
     planes = np.ascontiguousarray(planes[top : top + side, left : left + side])
     colors = picture.pixels.shape[2]
-    return replace(picture, pixels=planes[..., :colors], alpha=None if picture.alpha is None else planes[..., colors])
+    alpha = None if picture.alpha is None else planes[..., colors]
+    return replace(picture, pixels=planes[..., :colors], alpha=alpha, indices=None)
 
 
 def _shrunk(planes: np.ndarray, ratio: float) -> np.ndarray:

@@ -6,7 +6,8 @@ from refine import __version__
 from refine.config import PredictConfig
 from refine.core.backbone import FrontRear
 
-SECTIONS = {"pyramid", "objective", "refiner", "mask_threshold", "mask_invert", "mask_dilate", "format"}
+MASKS = {"mask_threshold", "mask_channel", "mask_invert", "mask_dilate"}  # how files of masks are read
+SECTIONS = {"pyramid", "objective", "refiner", *MASKS, "format"}
 EXACT = ("frozen", "gradient_checkpointing")  # settings of the refiner that are ways to the same pixels
 
 

@@ -1,12 +1,14 @@
 """From the rows of a run to its numbers: means with their errors, differences to the controls, scores of whole sets."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from refine.data.masks import joint_hash
 from refine.data.subset import list_hash
 
+MASKS = {"unchanged": "unchanged, the mask has no hole at all", "all_hole": "the mask is all hole"}
 CONTROLS = ("plain", "upscaled")
 HEADLINES = ("psnr_hole_torchmetrics", "ssim_hole_refine", "sharpness_hole_refine")  # in the one line for the terminal
 
@@ -20,7 +22,8 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with
         ``mean``, ``error`` (standard error of the mean) and ``n``, ``gain`` over each control likewise, from the same
-        images, ``verdicts`` (how many are better, worse and unsure), ``seconds`` and ``peak_memory_mib``.
+        images, ``verdicts`` (how many are better, worse and unsure), ``masks`` (how many images have no hole and are
+        unchanged, are all hole, or have a mask of an unusual kind), ``seconds`` and ``peak_memory_mib``.
     """
     names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
     summary: dict[str, Any] = {
@@ -31,6 +34,8 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
     }
     summary["gain"] = {control: gains for control, gains in summary["gain"].items() if gains}
+    if masks := _masks(rows):
+        summary["masks"] = masks
     if hashes := [row["mask_hash"] for row in rows if row.get("mask_hash")]:
         summary["masks_hash"] = joint_hash(hashes)
     if verdicts := [row["verdict"] for row in rows if row.get("verdict")]:
@@ -47,7 +52,19 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(line + "".join(f", {control} {_with_error(gain, '+')}" for control, gain in gains.items()))
     if "verdicts" in summary:
         lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))
+    for kind, n in summary.get("masks", {}).items():
+        lines.append(f"{n} of {summary['images']['n']} images: {MASKS.get(kind, f'the mask is unusual ({kind})')}")
     return lines
+
+
+def _masks(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Numbers of images with nothing or all to fill, and of masks by kind; rows of earlier runs may not know."""
+    counts = Counter[str]()
+    for row in rows:
+        pixels, kind = row.get("hole_pixels"), row.get("mask_kind")
+        constant = {0: "unchanged", row.get("width", 0) * row.get("height", 0): "all_hole"}.get(pixels)
+        counts.update(name for name in (constant, kind) if name)
+    return dict(counts)
 
 
 def _scores(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,7 +1,8 @@
 from .decode import UnreadableImage
 from .encode import encode
 from .files import write_atomic
-from .picture import Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
+from .mask import as_mask, read_mask
+from .picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
 
 __all__ = [
     "Picture",

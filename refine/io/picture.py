@@ -1,4 +1,4 @@
-"""Image files <-> tensors: pictures with color profile, EXIF, alpha and 16 bits; masks; filling a hole.
+"""Image files <-> tensors: pictures with color profile, EXIF, alpha and 16 bits; filling a hole.
 
 A `Picture` holds a file's own integers. The network sees a float copy of them; `fill` puts its answer into the
 hole and leaves every other integer alone, which is how known pixels come back bit-exact.
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -36,12 +35,14 @@ class Picture:
         alpha: ``(H, W)`` opacity of the same dtype, full scale = opaque, or None.
         icc: ICC color profile of the pixels, or None.
         exif: EXIF without orientation and preview image, in the form Pillow takes, or None.
+        indices: ``(H, W)`` uint8 palette indices behind the pixels, or None; they matter where the file is a mask.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    indices: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,50 +79,6 @@ def read_picture(path: str | File) -> Picture:
         return _decode(file.read_bytes(), str(path))
     except Exception as error:  # decoders answer damaged files with nearly any exception
         raise UnreadableImage(f"cannot read {str(path)!r}: {reason(error)}.") from None
-
-
-def read_mask(path: str | File, threshold: float = 0.5, invert: bool = False, dilate: int = 0) -> np.ndarray:
-    """Read a mask from any file `read_picture` reads.
-
-    Args:
-        path: Path of the file, or a member of a tar.
-        threshold: Brightness from which a pixel is hole, in (0, 1].
-        invert: Whether hole and known are exchanged, before dilation.
-        dilate: Growth of the hole, px.
-
-    Returns:
-        ``(H, W)`` bool, True = hole.
-
-    Raises:
-        UnreadableImage: The file is missing, damaged, or of a kind that is not supported.
-        ValueError: ``threshold`` or ``dilate`` is out of range.
-    """
-    return as_mask(read_picture(path).planes, threshold, invert, dilate)
-
-
-def as_mask(values: np.ndarray, threshold: float = 0.5, invert: bool = False, dilate: int = 0) -> np.ndarray:
-    """Decide which pixels are hole.
-
-    Args:
-        values: ``(H, W)`` or ``(H, W, 1..4)`` (gray, gray + alpha, RGB, RGBA) as bool, uint8, uint16 or float in
-            [0, 1]. What counts is luminance times alpha, so a transparent pixel is never bright.
-        threshold: Brightness from which a pixel is hole, in (0, 1].
-        invert: Whether hole and known are exchanged, before dilation.
-        dilate: Growth of the hole with a round kernel, px.
-
-    Returns:
-        ``(H, W)`` bool, True = hole.
-
-    Raises:
-        ValueError: A threshold, dilation, shape, dtype or range other than these.
-    """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be in (0, 1], a share of full brightness; got {threshold}.")
-    if dilate < 0:
-        raise ValueError(f"dilate must be 0 or more pixels; got {dilate}.")
-    mask = (_brightness(values) >= threshold) ^ invert
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilate + 1, 2 * dilate + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel), dtype=bool) if dilate else mask
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -173,7 +130,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
             "If the network ran in half precision, use float32."
         )
     if picture.pixels.shape[2] == 1:
-        color = _luma(color)[None]
+        color = luma(color)[None]
     pixels = picture.pixels.copy()
     pixels[mask] = np.rint(color.clip(0, 1).T * np.iinfo(pixels.dtype).max)
     return replace(picture, pixels=pixels)
@@ -193,34 +150,17 @@ def _decode(data: bytes, name: str) -> Picture:
     orientation, exif = orientation_and_exif(image, name)
     planes = np.ascontiguousarray(upright(planes, orientation))
     colors = (planes.shape[2] - 1) // 2 * 2 + 1  # 1 2 3 4 planes -> 1 1 3 3
-    return Picture(planes[..., :colors], planes[..., colors] if colors < planes.shape[2] else None, icc, exif)
+    indices = upright(np.atleast_3d(np.asarray(image)), orientation)[..., 0] if image.mode == "P" else None
+    return Picture(planes[..., :colors], planes[..., colors] if colors < planes.shape[2] else None, icc, exif, indices)
 
 
-def _brightness(values: np.ndarray) -> np.ndarray:
-    """``(H, W)`` float in [0, 1]: luminance times alpha."""
-    planes = values[..., None] if values.ndim == 2 else values
-    if planes.ndim != 3 or not 1 <= planes.shape[2] <= 4:
-        raise ValueError(f"mask must be (H, W) or (H, W, 1..4); got {values.shape}.")
-    top = _full_scale(planes)
-    bright = (_luma(planes.transpose(2, 0, 1)) if planes.shape[2] > 2 else planes[..., 0]) / top
-    return np.asarray(bright * (planes[..., -1] / top) if planes.shape[2] in (2, 4) else bright)
+def luma(color: np.ndarray) -> np.ndarray:
+    """Luminance of colors after Rec. 601; its weights are whole numbers, so that white is exactly white.
 
+    Args:
+        color: ``(3, ...)`` R, G and B on any scale.
 
-def _full_scale(values: np.ndarray) -> int:
-    if values.dtype in (np.uint8, np.uint16):
-        if values.max(initial=0) == 1:
-            warnings.warn("mask has integers 0 and 1 only, all but black; multiply by 255 or give bool.", stacklevel=4)
-        return int(np.iinfo(values.dtype).max)
-    if values.dtype.kind not in "bf":
-        raise ValueError(f"mask must be bool, uint8, uint16 or float in [0, 1]; got {values.dtype}.")
-    if not ((values >= 0) & (values <= 1)).all():
-        got = f"[{values.min()}, {values.max()}]"
-        raise ValueError(
-            f"mask of {values.dtype} must have values in [0, 1]; got {got}. Divide by what stands for white."
-        )
-    return 1
-
-
-def _luma(color: np.ndarray) -> np.ndarray:
-    """Rec. 601, of planes ``(3.., H, W)``; whole weights, so that white is exactly white."""
+    Returns:
+        ``(...)`` float64 on the same scale.
+    """
     return np.asarray((299.0 * color[0] + 587.0 * color[1] + 114.0 * color[2]) / 1000.0)

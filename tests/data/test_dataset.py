@@ -57,12 +57,41 @@ def test_what_cannot_be_read_is_a_failure(root, image, mask, format, reason):
     assert re.search(reason, failure.reason)
 
 
-def test_constant_masks_are_told_once_of_each_kind(root):
-    image = pair(root, "a")
-    full, empty = save(root / "full.png", np.ones((40, 48), bool)), save(root / "empty.png", np.zeros((40, 48), bool))
+def told_by(*files: tuple[Path, Path], **options) -> tuple[list, list[str]]:
+    """The samples of pairs, and what was said of them."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        samples = list(dataset_of((image, full), (image, empty), (image, full), (image, empty)))
+        samples = list(dataset_of(*files, **options))
+    return samples, [str(warning.message) for warning in told]
+
+
+def test_constant_masks_are_told_of_every_file(root):
+    image = pair(root, "a")
+    full, empty = save(root / "full.png", np.ones((40, 48), bool)), save(root / "empty.png", np.zeros((40, 48), bool))
+    samples, told = told_by((image, full), (image, empty), (image, full))
     assert all(isinstance(sample, Sample) for sample in samples)
-    assert len(told) == 2
-    assert "all hole" in str(told[0].message) and "no hole at all" in str(told[1].message)
+    assert [text.split(":")[0] for text in told] == [
+        f"mask {full} has all hole",
+        f"mask {empty} has no hole at all",
+        f"mask {full} has all hole",
+    ]
+    assert "mask_invert" not in told[1] and "mask_invert=true" in told_by((image, full), invert=True)[1][0]
+
+
+def test_what_was_guessed_of_a_mask_is_told_with_its_name_and_kept(root):
+    image = pair(root, "a")
+    labels = save(root / "labels.png", hole() * np.uint8(1) + hole()[::-1] * np.uint8(2))
+    (sample,), (text,) = told_by((image, labels))
+    assert text.startswith(f"mask {labels} has the values 0, 1, 2") and sample.source.mask_kind == "gray labels"
+    assert np.array_equal(sample.mask[0, 0].numpy() == 1, hole() | hole()[::-1])
+    (ordinary,), told = told_by((image, root / "a_mask.png"))
+    assert (told, ordinary.source.mask_kind) == ([], "")
+    (green,), told = told_by((image, labels), channel="green", threshold=0)
+    assert (told, green.source.mask_kind) == ([], "")
+
+
+def test_swapped_image_and_mask_are_a_failure_that_says_so(root):
+    image = pair(root, "a")
+    (failure,), _ = told_by((root / "a_mask.png", image))
+    assert isinstance(failure, Failure)
+    assert re.search(r"mask .*a\.png looks like a photo.*did you swap image and mask\?", failure.reason)

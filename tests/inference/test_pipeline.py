@@ -24,6 +24,7 @@ from PIL import ExifTags, Image
 from rich.console import Console
 
 from refine.core.types import Step
+from refine.inference import fingerprint
 from refine.inference.callbacks.progress import ProgressBar
 from refine.inference.run_folder import RunFolder
 
@@ -177,12 +178,62 @@ def test_mask_options(tmp_path, predict):
     gray = np.where(hole(), 100, 0).astype(np.uint8)
     save(tmp_path / "in" / "a.png", photo())
     save(tmp_path / "in" / "a_mask.png", gray)
-    assert "no hole at all" in predict(f"output={tmp_path / 'plain'}").err
+    assert "no hole at all" in predict(f"output={tmp_path / 'plain'}", "mask_channel=luminance").err
     assert predict("mask_threshold=0.3", "mask_dilate=2", "mask_invert=true").status == 0
     result = read(tmp_path / "out" / "a.png")
     changed = (result != photo()).any(axis=2)
     assert not changed[cv2.erode(hole().astype(np.uint8), np.ones((5, 5), np.uint8)) > 0].any()
     assert changed[~hole()].mean() > 0.9
+
+
+def test_masks_worth_a_look_are_all_in_the_log_and_counted_at_the_end(tmp_path, predict):
+    kinds = {
+        "labels": hole() + 2 * hole()[::-1],
+        "empty": 0 * hole(),
+        "full": 255 - 0 * hole(),
+        "ordinary": 255 * hole(),
+    }
+    for kind, count in {"labels": 5, "empty": 2, "full": 1, "ordinary": 2}.items():
+        for number in range(count):
+            save(tmp_path / "in" / f"{kind}{number}.png", photo(seed=number))
+            save(tmp_path / "in" / f"{kind}{number}_mask.png", kinds[kind].astype(np.uint8))
+    outcome = predict("preset=plain", "refiner.steps=0")
+    assert outcome.status == 0
+    texts = {"labels; all but 0": 3, "no hole at all:": 2, "has all hole:": 1}
+    assert {text: outcome.err.count(text) for text in texts} == texts
+    assert "labels2_mask.png has" in outcome.err and outcome.err.count("further ones of this kind") == 1
+    log = (tmp_path / "out" / ".refine" / "log.txt").read_text()
+    assert log.count("labels; all but 0") == 5 and "further ones" not in log
+    assert "5 of 10 images: the mask is unusual (gray labels)\n" in outcome.err
+    assert "2 of 10 images: unchanged, the mask has no hole at all\n" in outcome.err
+    summary = json.loads((tmp_path / "out" / ".refine" / "summary.json").read_text())
+    assert summary["masks"] == {"gray labels": 5, "unchanged": 2, "all_hole": 1}
+    rows = {row["key"]: row for row in csv.DictReader((tmp_path / "out" / ".refine" / "rows.csv").open())}
+    pixels = [rows[key]["hole_pixels"] for key in ("empty0", "full0", "ordinary0")]
+    assert pixels == ["0", "1920", str(hole().sum())]
+
+
+def test_the_reference_takes_any_pixel_that_is_not_black(tmp_path, predict):
+    ring = cv2.blur(255 * hole().astype(np.uint8), (5, 5))  # a soft rim of 4 px
+    save(tmp_path / "in" / "a.png", photo())
+    save(tmp_path / "in" / "a_mask.png", ring)
+    outcome = predict("preset=reference", "refiner.steps=0")
+    changed = (read(tmp_path / "out" / "a.png") != photo()).any(axis=2)
+    assert outcome.status == 0 and "gray" not in outcome.err
+    assert changed[ring > 0].mean() > 0.95 and not changed[ring == 0].any()
+    outcome = predict("refiner.steps=0", f"output={tmp_path / 'default'}")
+    changed = (read(tmp_path / "default" / "a.png") != photo()).any(axis=2)
+    assert changed[ring > 127].mean() > 0.95 and not changed[ring < 127].any()
+    assert "is gray in" in outcome.err and "mask_dilate=<px>" in outcome.err
+
+
+def test_results_from_before_masks_were_recognized_are_refused_by_name(tmp_path, predict, monkeypatch):
+    pair(tmp_path / "in", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "SECTIONS", fingerprint.SECTIONS - {"mask_channel"})
+        assert predict().status == 0
+    outcome = predict()
+    assert outcome.status == 2 and "mask_channel: None -> auto" in outcome.err and "overwrite=true" in outcome.err
 
 
 # Names
@@ -635,7 +686,8 @@ SENSELESS = {
     "objective.erosion=x": "erosion",
     "objective.known_weight=-1": "known_weight",
     "mask_threshold=2": "mask_threshold=2: expected a number less than or equal to 1",
-    "mask_threshold=0": "mask_threshold=0",
+    "mask_threshold=-0.1": "mask_threshold=-0.1: expected a number greater than or equal to 0",
+    "mask_channel=yellow": "mask_channel=yellow: expected 'auto', 'luminance'",
     "mask_threshold=x": "mask_threshold=x",
     "mask_invert=maybe": "mask_invert=maybe: expected true or false",
     "mask_dilate=-1": "mask_dilate=-1",

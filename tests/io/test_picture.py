@@ -1,17 +1,16 @@
-"""Image files <-> tensors: what was in the file is still there afterwards; masks; filling a hole."""
+"""Image files <-> tensors: what was in the file is still there afterwards; filling a hole."""
 
 import os
 
 import numpy as np
 import pytest
 import torch
-from image_bytes import ICC, assert_keeps_notes, exif_bytes, picture_of, png_16, random_planes, save
-from PIL import Image
+from image_bytes import ICC, assert_keeps_notes, exif_bytes, picture_of, random_planes, save
 
 from refine.io.decode import UnreadableImage
 from refine.io.encode import encode
 from refine.io.files import write_atomic
-from refine.io.picture import SUFFIXES, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.picture import SUFFIXES, fill, mask_to_tensor, read_picture, to_tensor
 
 
 @pytest.mark.parametrize("format", ["png", "tiff"])
@@ -147,89 +146,6 @@ def test_fill_refuses_what_is_not_finite_where_it_is_used(channels, broken):
     image[0, 1:, 2, 4] = broken
     with pytest.raises(ValueError, match=r"finite in the hole; got NaN or infinity in 1 of its 4 pixels"):
         fill(picture, image, mask)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
-@pytest.mark.parametrize("channels", [None, 1, 3])
-def test_threshold_is_a_share_of_full_brightness(dtype, channels):
-    top = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
-    values = np.array([[0, 0.25, 0.75, 1]]) * top
-    values = values.astype(dtype) if channels is None else values.astype(dtype)[..., None].repeat(channels, axis=2)
-    assert as_mask(values).tolist() == [[False, False, True, True]]
-    assert as_mask(values, threshold=1).tolist() == [[False, False, False, True]]
-    assert as_mask(values, threshold=0.2).tolist() == [[False, True, True, True]]
-    assert as_mask(values, invert=True).tolist() == [[True, True, False, False]]
-
-
-def test_threshold_includes_its_own_value_and_bool_passes():
-    assert as_mask(np.array([[127, 128]], np.uint8)).tolist() == [[False, True]]
-    assert as_mask(np.array([[50, 51]], np.uint8), threshold=0.2).tolist() == [[False, True]]
-    assert as_mask(np.array([[False, True]])).tolist() == [[False, True]]
-
-
-def test_transparent_is_no_hole():
-    values = np.full((1, 2, 4), 255, np.uint8)
-    values[0, 0, 3] = 0
-    assert as_mask(values).tolist() == [[False, True]]
-    assert as_mask(values[..., 2:]).tolist() == [[False, True]]
-
-
-@pytest.mark.parametrize("radius", [1, 2, 5, 9])
-def test_dilation_is_round_and_as_wide_as_asked(radius):
-    dot = np.zeros((41, 41), bool)
-    dot[20, 20] = True
-    grown = as_mask(dot, dilate=radius)
-    ys, xs = np.nonzero(grown)
-    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (20 - radius, 20 + radius, 20 - radius, 20 + radius)
-    assert np.hypot(ys - 20, xs - 20).max() <= radius + 0.75
-    assert grown[20, 20 - radius : 21 + radius].all()
-
-
-def test_inversion_comes_before_dilation():
-    values = np.full((9, 9), 255, np.uint8)
-    values[4, 4] = 0
-    assert as_mask(values, invert=True, dilate=1).sum() == 5
-
-
-@pytest.mark.parametrize(
-    ("values", "options", "message"),
-    [
-        (np.zeros((2, 2)), {"threshold": 0}, r"threshold must be in \(0, 1\].*got 0"),
-        (np.zeros((2, 2)), {"threshold": 128}, "got 128"),
-        (np.zeros((2, 2)), {"dilate": -1}, "dilate must be 0 or more.*-1"),
-        (np.full((2, 2), 255.0), {}, r"\[0, 1\]; got \[255.0, 255.0\]"),
-        (np.full((2, 2), np.nan), {}, "nan"),
-        (np.full((2, 2), -0.1), {}, "-0.1"),
-        (np.zeros((2, 2), np.int64), {}, "int64"),
-        (np.zeros((2, 2, 5)), {}, r"\(2, 2, 5\)"),
-        (np.zeros(4), {}, r"\(4,\)"),
-    ],
-)
-def test_mask_errors_say_what_was_got(values, options, message):
-    with pytest.raises(ValueError, match=message):
-        as_mask(values, **options)
-
-
-def test_mask_of_integers_0_and_1_warns():
-    with pytest.warns(UserWarning, match="255"):
-        assert not as_mask(np.eye(3, dtype=np.uint8)).any()
-
-
-def test_masks_from_files(tmp_path):
-    strokes = np.zeros((20, 30, 4), np.uint8)
-    strokes[4:9, 5:15] = 255
-    expected = strokes[..., 3] > 0
-    save(tmp_path / "strokes.png", strokes)
-    save(tmp_path / "gray.jpg", strokes[..., :1], "JPEG", quality=60)
-    save(tmp_path / "black.png", 255 - strokes[..., :3])
-    (tmp_path / "deep.png").write_bytes(png_16(strokes[..., :1].astype(np.uint16) * 257))
-    Image.fromarray(expected).save(tmp_path / "bits.png")
-    for name in ("strokes.png", "gray.jpg", "deep.png", "bits.png"):
-        mask = read_mask(tmp_path / name)
-        assert mask.dtype == np.bool_
-        np.testing.assert_array_equal(mask, expected, err_msg=name)
-    np.testing.assert_array_equal(read_mask(tmp_path / "black.png", invert=True), expected)
-    assert read_mask(tmp_path / "strokes.png", dilate=2)[2:11, 10].all()
 
 
 def test_mask_as_a_tensor():

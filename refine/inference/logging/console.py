@@ -1,21 +1,41 @@
 """Where what is said goes: everything to a file, to the terminal what a user needs."""
 
 import contextlib
+import copy
 import logging
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from refine.io.mask import MaskWarning
 
 log = logging.getLogger("refine")
 _LIGHTNING = ("lightning.pytorch", "lightning.fabric")
+SHOWN = 3  # warnings of one kind, such as about each mask of a folder, that the terminal shows; the file has all
 
 
 class Terminal(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is ``sys.stderr`` at the moment: while the progress bar is drawn, to lines above it."""
+    """Writes to what is ``sys.stderr`` at the moment: while the progress bar is drawn, to lines above it.
+
+    Of warnings of one kind it writes the first few.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts = Counter[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :class:`logging.Handler`."""
+        if kind := getattr(record, "kind", None):
+            self._counts[kind] += 1
+            if self._counts[kind] > SHOWN:
+                return
+            if self._counts[kind] == SHOWN:
+                record = copy.copy(record)  # the file's stays as it is
+                record.msg = f"{record.msg} (further ones of this kind: in the log alone)"
         self.stream = sys.stderr
         super().emit(record)
 
@@ -41,6 +61,12 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    # Our own warnings are for the user; those of libraries (deprecations and the like) for the log.
+    level = logging.WARNING if category in (UserWarning, MaskWarning) else logging.DEBUG
+    log.log(level, "%s", message, extra={"kind": getattr(message, "kind", None)})
+
+
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Inside, everything that is said goes to a file, and to the terminal what a user needs.
@@ -59,9 +85,7 @@ def logged(path: Path) -> Iterator[None]:
     for logger in lightning:
         logger.handlers, logger.propagate = [file], False
     show = warnings.showwarning
-    # Our own warnings are for the user; those of libraries (deprecations and the like) for the log.
-    levels = {UserWarning: logging.WARNING}
-    warnings.showwarning = lambda text, kind, *_, **__: log.log(levels.get(kind, logging.DEBUG), "%s", text)
+    warnings.showwarning = _log_warning
     try:
         yield
     finally:
