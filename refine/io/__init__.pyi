@@ -1,6 +1,6 @@
-from .decode import UnreadableImage
 from .encode import encode
 from .files import write_atomic
+from .formats import UnreadableImage
 from .picture import Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
 
 __all__ = [
