@@ -25,8 +25,9 @@ from refine.factory import make_refiner
 from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
 from refine.io.files import write_atomic
+from refine.io.formats import WRITTEN
 from refine.io.mask import as_mask, as_picture, read_mask
-from refine.io.picture import SUFFIXES, Picture, fill, mask_to_tensor, read_picture, to_tensor
+from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
@@ -197,15 +198,15 @@ def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
     """Where the result goes; asked before the work, so that a name it cannot have costs no time."""
     if os.path.realpath(target) in {os.path.realpath(file) for file in inputs if isinstance(file, str | Path)}:
         raise ValueError(f"output={target} would overwrite an input; give another file.")
-    if target.is_dir() or target.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"output={target}: expected a file ending in one of {' '.join(SUFFIXES)}.")
-    check_format(picture, SUFFIXES[target.suffix.lower()])
+    if target.is_dir() or target.suffix.lower() not in WRITTEN:
+        raise ValueError(f"output={target}: expected a file ending in one of {' '.join(WRITTEN)}.")
+    check_format(picture, WRITTEN[target.suffix.lower()])
     return target
 
 
 def _write(picture: Picture, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()]), target.parent)
+    write_atomic(target, encode(picture, WRITTEN[target.suffix.lower()]), target.parent)
 
 
 def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.ndarray:

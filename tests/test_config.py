@@ -27,7 +27,7 @@ from refine.config import (
     plain,
 )
 from refine.data.masks import KINDS
-from refine.io.decode import FORMATS
+from refine.io.formats import FORMATS
 from refine.metrics.sets import PAIRWISE, SETWISE
 
 PRESETS = sorted(file.stem for file in (CONFIGS / "preset").glob("*.yaml"))

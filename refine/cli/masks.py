@@ -15,6 +15,7 @@ from refine.config import ConfigError, MasksConfig
 from refine.data.discovery import find_pairs
 from refine.data.mask_files import write_masks
 from refine.data.masks import MaskGenerator
+from refine.data.pairs import HIDDEN
 from refine.data.subset import draw, listed
 from refine.io.files import same_path
 
@@ -36,12 +37,16 @@ def run(overrides: Sequence[str]) -> int:
     if same_path(output, Path(config.input)):
         raise ConfigError(f"output={output} is the folder of the photos; give another.")
     generator = MaskGenerator(config.kind, config.seed, config.max_area)
-    pairs, failures = find_pairs(config.input, None, generator, config.output)
+    listing = find_pairs(config.input, None, generator, config.output)
+    pairs = listing.pairs
     if config.data.table is not None:
         pairs = listed(pairs, Path(config.data.table).expanduser())
     pairs = draw(pairs, config.data.limit, config.data.seed)
     count, digest, unreadable = write_masks(pairs, generator, output, config.data.side)
-    for failure in (*failures, *unreadable):
+    for failure in (*listing.failures, *unreadable):
         print(f"refine masks: failed: {failure.key}: {failure.reason}")
+    for entry in listing.unused:
+        if entry.reason != HIDDEN:
+            print(f"refine masks: not used: {entry.name}: {entry.reason}")
     print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
-    return int(bool(failures or unreadable))
+    return int(bool(listing.failures or unreadable))

@@ -8,17 +8,18 @@ from pathlib import Path, PurePosixPath
 
 from refine.data.archives import pairs_in_tars, tar_files
 from refine.data.folders import (
+    Masks,
     image_files,
     mask_folder,
-    masks_of,
     pairs_in_folder,
     pairs_of,
     pairs_with_drawn_masks,
 )
 from refine.data.manifest import pairs_in_manifest
 from refine.data.masks import MaskGenerator
-from refine.data.pairs import ImageMaskPair, Listing
-from refine.io.picture import SUFFIXES
+from refine.data.names import ByName, on_disk
+from refine.data.pairs import ImageMaskPair, Listing, say_unused
+from refine.io.formats import READ
 
 
 def find_pairs(
@@ -38,7 +39,7 @@ def find_pairs(
             names (a manifest has a column ``truth`` instead); None where nobody knows.
 
     Returns:
-        The pairs, sorted by key, and inputs of which no pair can be made.
+        The pairs, sorted by key, inputs of which no pair can be made, and files that are not used.
 
     Raises:
         ValueError: The input does not exist or holds nothing, or two pairs would write one result.
@@ -49,12 +50,13 @@ def find_pairs(
     for name, path in (("input", str(tars[0]) if tars else input), ("mask", mask)):
         if path is not None and not os.path.lexists(Path(path).expanduser()):
             raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
-    pairs, failures = _listing(source, tars, mask, masks, Path(output))
-    if not pairs and not failures:
-        raise ValueError(f"input={input}: no image found; looked for {' '.join(sorted(SUFFIXES))}.")
-    _check_unique(pairs)
-    pairs = [_with_truth(pair, source, truth) for pair in pairs]
-    return sorted(pairs, key=lambda pair: pair.key), failures
+    listing = _listing(source, tars, mask, masks, Path(output))
+    if not listing.pairs and not listing.failures:
+        said = f"; {said}" if (said := say_unused(listing.unused)) else ""
+        raise ValueError(f"input={input}: no image found; looked for {' '.join(sorted(READ))}{said}.")
+    _check_unique(listing.pairs)
+    listing.pairs = sorted(_with_truths(listing.pairs, source, truth), key=lambda pair: pair.key)
+    return listing
 
 
 def _listing(
@@ -64,7 +66,7 @@ def _listing(
     generator, folder = (masks, None) if isinstance(masks, MaskGenerator) else (None, masks)
     if tars:
         _refuse("tar files", mask=mask, masks=folder)
-        return pairs_in_tars(tars, generator)
+        return pairs_in_tars(source, tars, generator, output)
     if source.is_dir():
         if generator is not None:
             return pairs_with_drawn_masks(source, generator, output)
@@ -73,36 +75,45 @@ def _listing(
         _refuse("a CSV manifest", mask=mask, masks=folder)
         return pairs_in_manifest(source, generator)
     if generator is not None:
-        return [ImageMaskPair(source.stem, source, generator)], []
-    return _pairs_of_image(source, mask, folder), []
+        return Listing([ImageMaskPair(source.stem, source, generator)])
+    return Listing(_pairs_of_image(source, mask, folder))
 
 
 def _pairs_of_image(image: Path, mask: str | None, masks: str | None) -> list[ImageMaskPair]:
     if mask is not None:
         return [ImageMaskPair(image.stem, image, Path(mask).expanduser())]
     folder = image.parent if masks is None else mask_folder(masks, image.parent)
-    files = masks_of(image, image_files(folder), beside=masks is None)
+    files = Masks(image_files(folder), beside=masks is None).of(image)
     if not files:
         raise ValueError(f"input={image} has no mask: give mask=<file>, or put {image.stem}_mask.png beside it.")
     return pairs_of(image, files, PurePosixPath())
 
 
-def _with_truth(pair: ImageMaskPair, source: Path, truth: str | None) -> ImageMaskPair:
-    """The pair with its truth; if that file is missing, reading the pair will fail and say so."""
-    if truth is None or pair.truth is not None:
-        return pair
-    if truth == "input":
-        return replace(pair, truth=pair.image)
+def _with_truths(pairs: Sequence[ImageMaskPair], source: Path, truth: str | None) -> list[ImageMaskPair]:
+    """The pairs with their truths; if such a file is missing, reading its pair will fail and say so."""
+    if truth is None:
+        return list(pairs)
     root = Path(truth).expanduser()
-    if root.is_file():
-        return replace(pair, truth=root)
-    if not root.is_dir():
+    if truth != "input" and not root.exists():
         raise ValueError(f"truth={truth}: no such folder; give a folder of images with the inputs' names, or 'input'.")
-    image = Path(pair.image)
-    inside = source.is_dir() and image.is_relative_to(source)
-    expected = root / (image.relative_to(source) if inside else image.name)
-    files = [file for file in image_files(expected.parent) if file.stem == expected.stem]
-    return replace(pair, truth=files[0] if files else expected)
+    folders: dict[Path, ByName[Path]] = {}
+
+    def truth_of(image: Path) -> Path:
+        inside = source.is_dir() and image.is_relative_to(source)
+        expected = root / (image.relative_to(source) if inside else image.name)
+        if expected.parent not in folders:
+            files = image_files(on_disk(expected.parent))
+            folders[expected.parent] = ByName((file.stem, file) for file in files)
+        return next(iter(folders[expected.parent][expected.stem]), expected)
+
+    def with_truth(pair: ImageMaskPair) -> ImageMaskPair:
+        if pair.truth is not None:
+            return pair
+        if truth == "input":
+            return replace(pair, truth=pair.image)
+        return replace(pair, truth=root if root.is_file() else truth_of(Path(pair.image)))
+
+    return [with_truth(pair) for pair in pairs]
 
 
 def _refuse(what: str, **settings: str | None) -> None:

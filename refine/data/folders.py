@@ -2,15 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from refine.data.masks import MaskGenerator
-from refine.data.pairs import Failure, ImageMaskPair, Listing
+from refine.data.names import ByName, on_disk, same_text
+from refine.data.pairs import HIDDEN, Failure, ImageMaskPair, Listing, Unused, is_hidden, reason_of
 from refine.io.files import RUN_FOLDER, same_path
-from refine.io.picture import SUFFIXES
+from refine.io.formats import READ
 
 _MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
+RESULTS = "folder with results of a run"
+LONELY = "mask without an image"
+DRAWN = "mask file, while masks are drawn"
 
 
 def pairs_in_folder(root: Path, mask: str | None, masks: str | None, output: Path) -> Listing:
@@ -26,23 +30,25 @@ def pairs_in_folder(root: Path, mask: str | None, masks: str | None, output: Pat
         ValueError: The folder of masks is missing, or is that of the images.
     """
     folder = None if masks is None else mask_folder(masks, root)
-    beside = mask is None and folder is None
-    pairs: list[ImageMaskPair] = []
-    failures: list[Failure] = []
-    for place, files in list(_walk(root, [output, *([folder] if folder else [])], failures)):
+    beside, listing, used = mask is None and folder is None, Listing(), set[Path]()
+    for place, files in list(walk(root, [output, *([folder] if folder else [])], listing)):
         relative = PurePosixPath(place.relative_to(root))
         images = [file for file in files if mask is None or not same_path(file, Path(mask))]
-        candidates = image_files(folder / relative) if folder else images
+        candidates = Masks(image_files(on_disk(folder / relative)) if folder else images, beside)
         for image in images:
             if beside and _MASK_NAME.fullmatch(image.stem):
                 continue
-            partners = masks_of(image, candidates, beside) if mask is None else [Path(mask).expanduser()]
-            pairs += pairs_of(image, partners, relative)
+            partners = candidates.of(image) if mask is None else [Path(mask).expanduser()]
+            listing.pairs += pairs_of(image, partners, relative)
+            used.update(partners)
             if not partners:
                 where = folder / relative / f"{image.stem}.png" if folder else image.with_name(f"{image.stem}_mask.png")
-                failures.append(Failure(str(image.relative_to(root)), f"has no mask; expected one such as {where}"))
-        failures += _masks_without_image(images, root) if beside else []
-    return pairs, failures
+                reason = f"has no mask; expected one such as {where}"
+                listing.failures.append(Failure(str(image.relative_to(root)), reason))
+        listing.failures += _masks_without_image([file for file in images if file not in used], root) if beside else []
+    if folder:
+        _add_unused_masks(folder, used, [root, output], listing)
+    return listing
 
 
 def pairs_with_drawn_masks(root: Path, generator: MaskGenerator, output: Path) -> Listing:
@@ -53,15 +59,16 @@ def pairs_with_drawn_masks(root: Path, generator: MaskGenerator, output: Path) -
         generator: Generator of the masks.
         output: Folder of the results; what lies in it is no input.
     """
-    failures: list[Failure] = []
-    files = [file for _, listing in _walk(root, [output], failures) for file in listing]
-    images = {file.with_suffix("") for file in files}
-    pairs = [
-        ImageMaskPair(str(PurePosixPath(file.relative_to(root)).with_suffix("")), file, generator)
-        for file in files
-        if not ((match := _MASK_NAME.fullmatch(file.stem)) and file.with_name(match["image"]) in images)
-    ]
-    return pairs, failures
+    listing = Listing()
+    files = [file for _, folder in walk(root, [output], listing) for file in folder]
+    images = {same_text(str(file.with_suffix(""))) for file in files}
+    for file in files:
+        name, match = str(file.relative_to(root)), _MASK_NAME.fullmatch(file.stem)
+        if match and same_text(str(file.with_name(match["image"]))) in images:
+            listing.unused.append(Unused(name, DRAWN))
+        else:
+            listing.pairs.append(ImageMaskPair(str(PurePosixPath(name).with_suffix("")), file, generator))
+    return listing
 
 
 def mask_folder(path: str, images: Path) -> Path:
@@ -82,16 +89,22 @@ def mask_folder(path: str, images: Path) -> Path:
     return folder
 
 
-def masks_of(image: Path, files: Sequence[Path], beside: bool) -> list[Path]:
-    """The masks of an image by name.
+class Masks:
+    """The masks of a folder, by the names of their images.
 
     Args:
-        image: Path of the image.
         files: Files among which the masks are.
-        beside: Whether these lie beside the image; in a folder of their own they may have the image's very stem.
+        beside: Whether these lie beside the images; in a folder of their own they may have the image's very stem.
     """
-    masks = [file for file in files if (match := _MASK_NAME.fullmatch(file.stem)) and match["image"] == image.stem]
-    return masks if beside else masks + [file for file in files if file.stem == image.stem]
+
+    def __init__(self, files: Sequence[Path], beside: bool) -> None:
+        matches = [(_MASK_NAME.fullmatch(file.stem), file) for file in files]
+        self._called_mask = ByName((match["image"], file) for match, file in matches if match)
+        self._of_same_name = ByName(() if beside else ((file.stem, file) for file in files))
+
+    def of(self, image: Path) -> list[Path]:
+        """The masks of an image by name."""
+        return self._called_mask[image.stem] + self._of_same_name[image.stem]
 
 
 def pairs_of(image: Path, masks: Sequence[Path], folder: PurePosixPath) -> list[ImageMaskPair]:
@@ -109,36 +122,71 @@ def image_files(folder: Path) -> list[Path]:
     """Image files of one folder by name, without hidden ones; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and not f.is_dir()
-    )
+    return sorted(file for file in folder.iterdir() if is_image(file.name) and not file.is_dir())
 
 
-def _masks_without_image(files: Sequence[Path], root: Path) -> list[Failure]:
-    """Masks in a folder of images and masks whose image is missing."""
-    stems = {file.stem for file in files}
-    return [
-        Failure(str(file.relative_to(root)), f"is a mask without its image '{match['image']}'")
-        for file in files
-        if (match := _MASK_NAME.fullmatch(file.stem)) and match["image"] not in stems
-    ]
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return PurePosixPath(name).suffix.lower() in READ and not is_hidden(name)
 
 
-def _walk(root: Path, without: Sequence[Path], failures: list[Failure]) -> Iterator[tuple[Path, list[Path]]]:
+def walk(
+    root: Path, without: Sequence[Path], listing: Listing, results: bool = False
+) -> Iterator[tuple[Path, list[Path]]]:
     """Each folder from a root on with its image files; follows links, each real folder once, so that a loop ends.
 
-    Results of other runs that lie further down are no input.
+    Args:
+        root: Folder to begin with.
+        without: Folders to leave out, which need no mention.
+        listing: Listing to which all other files are added, and folders that cannot be listed.
+        results: Whether folders with results of a run are looked into; below an input they are no input.
     """
 
     def note(error: OSError) -> None:
-        failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
+        listing.failures.append(Failure(str(error.filename), f"cannot be listed ({error.strerror})"))
 
     visited = {os.path.realpath(folder.expanduser()) for folder in without}
-    for place, folders, _ in os.walk(root, followlinks=True, onerror=note):
-        real = os.path.realpath(place)
-        if real in visited or (Path(place) != root and os.path.isdir(os.path.join(place, RUN_FOLDER))):
+    for path, folders, files in os.walk(root, followlinks=True, onerror=note):
+        place, real = Path(path), os.path.realpath(path)
+        above = not results and place != root and RUN_FOLDER in folders
+        if real in visited or above:
             folders.clear()
+            listing.unused += [Unused(f"{place.relative_to(root)}/", RESULTS)] if real not in visited else []
             continue
         visited.add(real)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        yield Path(place), image_files(Path(place))
+        hidden = [f"{folder}/" for folder in folders if is_hidden(folder)]
+        folders[:] = sorted(folder for folder in folders if not is_hidden(folder))
+        for name in sorted(name for name in files if not is_image(name)):
+            listing.unused.append(Unused(_below(root, place, name), reason_of(name)))
+        listing.unused += [Unused(_below(root, place, name), HIDDEN) for name in sorted(hidden)]
+        yield place, sorted(place / name for name in files if is_image(name))
+
+
+def _below(root: Path, place: Path, name: str) -> str:
+    return (PurePosixPath(place.relative_to(root)) / name).as_posix() + "/" * name.endswith("/")
+
+
+def _masks_without_image(files: Sequence[Path], root: Path) -> list[Failure]:
+    """Masks in a folder of images and masks whose image is missing.
+
+    Args:
+        files: Files that are in no pair.
+        root: Folder that their names are told relative to.
+    """
+    return [
+        Failure(str(file.relative_to(root)), f"is a mask without its image '{match['image']}'")
+        for file in files
+        if (match := _MASK_NAME.fullmatch(file.stem))
+    ]
+
+
+def _add_unused_masks(folder: Path, used: Collection[Path], without: Sequence[Path], listing: Listing) -> None:
+    """What lies in a folder of masks and is none of a pair; names begin with the folder's own."""
+    real = {parent: os.path.realpath(parent) for parent in {mask.parent for mask in used}}  # one folder, two links
+    places, found = {(real[mask.parent], mask.name) for mask in used}, Listing()
+    for place, files in walk(folder, without, found, results=True):
+        here = os.path.realpath(place)
+        lonely = [file.name for file in files if (here, file.name) not in places]
+        found.unused += [Unused(_below(folder, place, name), LONELY) for name in lonely]
+    listing.failures += found.failures
+    listing.unused += [Unused(f"{folder.name}/{entry.name}", entry.reason) for entry in found.unused]

@@ -6,6 +6,7 @@ from csv import Error as CsvError
 from pathlib import Path, PurePosixPath
 
 from refine.data.masks import MaskGenerator
+from refine.data.names import on_disk
 from refine.data.pairs import Failure, ImageMaskPair, Listing, checked_key
 
 
@@ -27,14 +28,14 @@ def pairs_in_manifest(manifest: Path, generator: MaskGenerator | None) -> Listin
             f"{','.join(columns) or 'nothing'}."
         )
     uses = Counter(row["image"] for row in rows)
-    pairs, failures = [], []
+    listing = Listing()
     for line, row in enumerate(rows, start=2):
         place = f"{manifest.name}:{line}"
         if all(row[name] for name in needed):
-            pairs.append(_pair(manifest.parent, row, generator, place, shared=uses[row["image"]] > 1))
+            listing.pairs.append(_pair(manifest.parent, row, generator, place, shared=uses[row["image"]] > 1))
         else:
-            failures.append(Failure(place, f"lacks an image or a mask: {dict(row)}"))
-    return pairs, failures
+            listing.failures.append(Failure(place, f"lacks an image or a mask: {dict(row)}"))
+    return listing
 
 
 def _table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -53,8 +54,9 @@ def _pair(
     """The pair of one row; where several rows have one image, the mask names the result."""
     named_by = "mask" if shared and generator is None else "image"
     key = row.get("name") or _key(folder, folder / row[named_by])
-    truth = folder / row["truth"] if row.get("truth") else None
-    return ImageMaskPair(checked_key(key, place), folder / row["image"], generator or folder / row["mask"], truth)
+    truth = on_disk(folder / row["truth"]) if row.get("truth") else None
+    mask = generator or on_disk(folder / row["mask"])
+    return ImageMaskPair(checked_key(key, place), on_disk(folder / row["image"]), mask, truth)
 
 
 def _key(folder: Path, file: Path) -> str:

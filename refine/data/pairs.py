@@ -1,11 +1,13 @@
-"""An image with its mask, or the reason why an image cannot be processed."""
+"""What an input holds: images with their masks, images that cannot be processed, and files that are not used."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from refine.data.masks import MaskGenerator
 from refine.io.files import RUN_FOLDER, File, hash_files, hash_settings
-from refine.io.picture import SUFFIXES
+from refine.io.formats import READ
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,69 @@ class ImageMaskPair:
         return hash_settings({"files": files, "mask": str(self.mask), "key": self.key}) if drawn else files
 
 
-Listing = tuple[list[ImageMaskPair], list[Failure]]
-"""The pairs of an input, and what of the input makes no pair."""
+@dataclass(frozen=True)
+class Unused:
+    """A file of the input that is neither image nor mask of a pair, which is no fault.
+
+    Attributes:
+        name: Path of the file, or of a folder, with ``/`` at its end, for all that lies in it.
+        reason: Reason in a few words, which many files may share: they are counted by it.
+    """
+
+    name: str
+    reason: str
+
+
+HIDDEN = "hidden or of the system"
+"""Reason of files that no user means, such as ``.DS_Store``: they are counted, and otherwise not mentioned."""
+_OF_THE_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
+
+
+@dataclass
+class Listing:
+    """All files of an input: each is in a pair, or has failed, or is not used.
+
+    Attributes:
+        pairs: Images with their masks.
+        failures: Inputs that should have made a pair and do not.
+        unused: Files that are nothing to refine.
+    """
+
+    pairs: list[ImageMaskPair] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unused: list[Unused] = field(default_factory=list)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that a system puts beside a user's files."""
+    return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
+
+
+def reason_of(name: str) -> str:
+    """Why a file of this name is not used, where the name alone says it."""
+    if is_hidden(name):
+        return HIDDEN
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".tar":
+        return "tar that does not lie directly in a folder of tars"
+    return suffix if suffix[1:].isalnum() and len(suffix) < 10 else "no suffix"
+
+
+def count_unused(unused: Sequence[Unused]) -> dict[str, int]:
+    """How many files are not used, by reason, the most frequent first."""
+    return dict(Counter(entry.reason for entry in unused).most_common())
+
+
+def say_unused(unused: Sequence[Unused]) -> str:
+    """How many files are not used and why, in one line; nothing where they are all hidden."""
+    counts = {reason: count for reason, count in count_unused(unused).items() if reason != HIDDEN}
+    total, few = sum(counts.values()), list(counts.items())[:_REASONS]
+    rest = total - sum(count for _, count in few)
+    texts = [f"{reason}: {count}" for reason, count in [*few, ("other", rest)] if count]
+    return f"not used: {total} file{'s' * (total != 1)} ({', '.join(texts)})" if total else ""
+
+
+_REASONS = 6  # that the line names
 
 
 def checked_key(name: str, place: str) -> str:
@@ -72,7 +135,7 @@ def checked_key(name: str, place: str) -> str:
         ValueError: The name leads outside the output folder.
     """
     path = PurePosixPath(name)
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in READ:
         path = path.with_suffix("")
     if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (RUN_FOLDER,)):
         raise ValueError(f"{place}: the name {name!r} must be a path inside the output folder.")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from refine.config import PredictConfig
-from refine.data.pairs import Failure, ImageMaskPair
+from refine.data.pairs import Failure, ImageMaskPair, Unused, count_unused, say_unused
 from refine.factory import make_dataset
 from refine.inference.discover import Request
 from refine.inference.logging.console import log
@@ -113,7 +113,9 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
         failures += [Failure(key, outcome.reason) for key in account.missing]
     run_folder.close(rows, failures)
     _say_failures(failures)
+    _say_unused(request.unused)
     summary = summarize(rows)
+    summary |= {"not_used": count_unused(request.unused)} if request.unused else {}
     if not outcome.stopped:
         summary |= _set_scores(request, run_folder, set(account.rows), config)
     run_folder.write_summary(summary)
@@ -128,6 +130,13 @@ def _say_failures(failures: Sequence[Failure]) -> None:
         log.error("failed: %s: %s", failure.key, failure.reason)
         if failure.detail:
             log.debug("%s", failure.detail)
+
+
+def _say_unused(unused: Sequence[Unused]) -> None:
+    for entry in unused:
+        log.debug("not used: %s: %s", entry.name, entry.reason)
+    if said := say_unused(unused):
+        log.info("%s; all are named in .refine/log.txt", said)
 
 
 def _say_outcome(run_folder: RunFolder, outcome: Outcome, account: Account, failed: int) -> None:

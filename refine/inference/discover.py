@@ -7,12 +7,12 @@ from pathlib import Path
 
 from refine.config import ConfigError, PredictConfig
 from refine.data.discovery import find_pairs
-from refine.data.pairs import Failure, ImageMaskPair
+from refine.data.pairs import Failure, ImageMaskPair, Unused
 from refine.data.subset import draw, listed
 from refine.factory import mask_generator
 from refine.inference.run_folder import RunFolder
 from refine.io.files import same_path
-from refine.io.picture import SUFFIXES
+from refine.io.formats import READ
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Request:
         format: Suffix of the results, such as ``png``.
         pairs: Images with their masks, sorted by key.
         failures: Inputs that cannot be refined.
+        unused: Files of the input that are nothing to refine.
     """
 
     output: Path
     format: str
     pairs: Sequence[ImageMaskPair]
     failures: Sequence[Failure]
+    unused: Sequence[Unused] = ()
 
     def name(self, pair: ImageMaskPair) -> str:
         """Path of a pair's result, relative to the output folder."""
@@ -48,10 +50,12 @@ def discover(config: PredictConfig) -> Request:
     output = _output_folder(config)
     generator = mask_generator(config)
     truth = config.truth or ("input" if generator else None)
-    pairs, failures = find_pairs(config.input, config.mask, generator or config.masks, config.output, truth)
+    listing = find_pairs(config.input, config.mask, generator or config.masks, config.output, truth)
+    pairs = listing.pairs
     if config.data.table is not None:
         pairs = listed(pairs, Path(config.data.table).expanduser())
-    request = Request(output, config.format, draw(pairs, config.data.limit, config.data.seed), failures)
+    pairs = draw(pairs, config.data.limit, config.data.seed)
+    request = Request(output, config.format, pairs, listing.failures, listing.unused)
     _spare_inputs(request)
     return request
 
@@ -96,7 +100,7 @@ def _output_folder(config: PredictConfig) -> Path:
     output, source = Path(config.output).expanduser(), Path(config.input).expanduser()
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output={output} is a file; give a folder.")
-    if not output.exists() and output.suffix.lower() in SUFFIXES:
+    if not output.exists() and output.suffix.lower() in READ:
         raise ConfigError(f"output={output} looks like an image; give a folder, the result is named as the image.")
     folders = [source] if source.is_dir() else []  # beside a single image its result may lie, unless it replaces one
     if config.masks is not None:

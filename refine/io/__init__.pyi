@@ -1,6 +1,6 @@
-from .decode import UnreadableImage
 from .encode import encode
 from .files import write_atomic
+from .formats import UnreadableImage
 from .mask import as_mask, read_mask
 from .picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from refine.io.decode import FORMATS, reason
+from refine.io.decode import reason
 from refine.io.exif import EXIF_HEAD, descriptive
+from refine.io.formats import FORMATS
 from refine.io.picture import Picture
 
 _QUALITY: dict[str, dict[str, Any]] = {

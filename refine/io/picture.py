@@ -6,24 +6,17 @@ hole and leaves every other integer alone, which is how known pixels come back b
 
 import io
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from refine.io.decode import FORMATS, UnreadableImage, read_planes, reason
+from refine.io.decode import read_planes, reason
 from refine.io.exif import orientation_and_exif, upright
 from refine.io.files import File
-
-SUFFIXES: Mapping[str, str] = MappingProxyType(
-    {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff", ".bmp": "bmp"}
-)
-"""Suffix of a file, in lower case -> the name of its format."""
+from refine.io.formats import UnreadableImage, open_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +50,7 @@ class Picture:
 
 
 def read_picture(path: str | File) -> Picture:
-    """Read a PNG, JPEG, WebP, TIFF or BMP; the contents decide which, not the suffix.
+    """Read a file of any format in `refine.io.formats`; the contents decide which, not the suffix.
 
     Palette, CMYK, YCbCr and LAB become RGB, 1 bit becomes 8-bit gray, 16 bits stay 16 bits, and transparency of
     any kind becomes ``alpha``. Of several frames the first is read, with a warning.
@@ -139,7 +132,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
 def _decode(data: bytes, name: str) -> Picture:
     if not data:
         raise UnreadableImage("it is empty")
-    image = Image.open(io.BytesIO(data), formats=list(FORMATS.values()))
+    image = open_image(io.BytesIO(data))
     if (frames := getattr(image, "n_frames", 1)) > 1:
         warnings.warn(f"{name!r} has {frames} frames; only the first is read.", stacklevel=3)
     planes = read_planes(image, data)

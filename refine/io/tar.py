@@ -1,22 +1,26 @@
-"""Images inside tar files, in the layout of webdataset: ``001.png`` with ``001.mask.png``, one sample after another.
+"""Files inside tar files.
 
 Their headers tell where each file lies, so that it is read from its place in the tar when its turn comes: nothing is
-unpacked, what is finished is not read again, and processes share samples rather than tars. The tar file system of
+unpacked, what is finished is not read again, and processes share files rather than tars. The tar file system of
 ``fsspec`` does not suffice: of a damaged tar it lists nothing, not even what comes before the damage, and it keeps each
 tar open, with one position that all its files share.
 """
 
 import io
 import os
+import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from refine.io.picture import SUFFIXES
-
+REPLACED = "replaced by a later file of its name in the tar"
+SPARSE = "sparse file in a tar"
+SPECIAL = "neither file nor link in a tar"
+DANGLING = "link to no file in the tar"
+MAX_LINKS = 40  # one after another, as in Linux
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -100,28 +104,6 @@ class _Window(io.RawIOBase):
         super().close()
 
 
-def samples(tar: Path) -> tuple[dict[str, dict[str, Member]], str]:
-    """The samples of a tar: what stands before the first dot of a name is the sample's, what follows says which part.
-
-    Args:
-        tar: Path of the tar file.
-
-    Returns:
-        By key the parts of each sample, the image as ``""`` and the mask as ``mask`` (others are passed over); and why
-        the tar cannot be read to its end, or nothing.
-    """
-    listing: dict[str, dict[str, Member]] = {}
-    try:
-        for member in members(tar):
-            base, _, part = member.name.partition(".")
-            kind, dot, suffix = part.lower().rpartition(".")
-            if base and f".{suffix}" in SUFFIXES and (not dot or kind == "mask"):
-                listing.setdefault(str(member.path.with_name(base)), {})[kind] = member
-    except (OSError, tarfile.TarError) as error:
-        return listing, f"cannot be read to its end as a tar that is not compressed ({error})"
-    return listing, ""
-
-
 def expand(pattern: str) -> list[Path]:
     """The paths that a pattern stands for.
 
@@ -136,17 +118,62 @@ def expand(pattern: str) -> list[Path]:
     return [file for number in numbers for file in expand(pattern[: match.start()] + number + pattern[match.end() :])]
 
 
-def members(tar: Path) -> Iterator[Member]:
-    """The ordinary files in a tar, by its headers alone; no links, folders or sparse files.
+@dataclass(frozen=True)
+class Contents:
+    """What a tar holds, by its headers alone.
+
+    Attributes:
+        members: The files, and links to files of the same tar, under their own names.
+        others: Path and reason of what cannot be read as a file; folders are not told.
+        damage: Why the tar cannot be read to its end, or nothing.
+    """
+
+    members: list[Member]
+    others: list[tuple[PurePosixPath, str]]
+    damage: str = ""
+
+
+def contents(tar: Path) -> Contents:
+    """The files in a tar, and links resolved inside it; of several of one name the last counts, as in unpacking.
 
     Args:
         tar: Path of the tar file.
-
-    Raises:
-        OSError: The tar cannot be read.
-        tarfile.TarError: It is no tar, is compressed, or has damaged headers; files before the damage were yielded.
     """
-    with tarfile.open(tar, "r:") as listing:
-        for info in listing:
-            if info.isreg() and not info.sparse:
-                yield Member(tar, PurePosixPath(info.name), info.offset_data, info.size)
+    files: dict[str, tarfile.TarInfo] = {}
+    others: list[tuple[PurePosixPath, str]] = []
+    damage = ""
+    try:
+        with tarfile.open(tar, "r:") as listing:
+            for info in listing:
+                if not info.isdir():
+                    others += [(PurePosixPath(info.name), REPLACED)] if _path(info.name) in files else []
+                    files[_path(info.name)] = info
+    except (OSError, tarfile.TarError) as error:
+        damage = f"cannot be read to its end as a tar that is not compressed ({error})"
+    members = []
+    for info in files.values():
+        target = _target(info, files)
+        if isinstance(target, str):
+            others.append((PurePosixPath(info.name), target))
+        else:
+            members.append(Member(tar, PurePosixPath(info.name), target.offset_data, target.size))
+    return Contents(members, others, damage)
+
+
+def _target(info: tarfile.TarInfo, files: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | str:
+    """The file that an entry is or, by however many links, leads to; or why there is none."""
+    for _ in range(MAX_LINKS):
+        if info.isreg():
+            return SPARSE if info.sparse else info
+        if not (info.islnk() or info.issym()):
+            return SPECIAL
+        folder = posixpath.dirname(info.name) if info.issym() else ""  # a hard link is told from the top
+        target = files.get(_path(posixpath.join(folder, info.linkname)))
+        if target is None:
+            return DANGLING
+        info = target
+    return DANGLING
+
+
+def _path(name: str) -> str:
+    return posixpath.normpath(name)

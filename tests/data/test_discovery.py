@@ -30,7 +30,7 @@ def test_two_results_of_one_name_are_refused(root, names):
     ("input", "mask", "masks", "message"),
     [
         ("gone", None, None, "input=.*gone: no such file or folder"),
-        (".", None, None, "no image found; looked for .bmp"),
+        (".", None, None, "no image found; looked for .apng"),
         ("a.png", None, None, "has no mask: give mask=<file>, or put a_mask.png beside it"),
         ("a.png", "gone.png", None, "mask=.*gone.png: no such file"),
         ("a.png", None, "gone", "masks=.*gone: no such folder"),

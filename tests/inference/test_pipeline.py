@@ -553,9 +553,12 @@ def huge_header(data: bytes) -> bytes:
 HOSTILE = {
     "truncated": ("cut short", lambda image, mask: replaced(image, lambda data: data[: len(data) // 2])),
     "empty": ("it is empty", lambda image, mask: image.write_bytes(b"")),
-    "text": ("no PNG, JPEG", lambda image, mask: image.write_text("not an image")),
+    "text": ("no image of a supported kind", lambda image, mask: image.write_text("not an image")),
     "huge": ("exceeds limit", lambda image, mask: replaced(image, huge_header)),
-    "gif": ("no PNG, JPEG", lambda image, mask: save(image.with_suffix(".gif"), photo()).replace(image)),
+    "eps": (
+        "no image of a supported kind",
+        lambda image, mask: save(image.with_suffix(".eps"), photo()).replace(image),
+    ),
     "flipped": ("cut short", lambda image, mask: replaced(image, lambda data: data[:60] + b"\xff" + data[61:])),
     "dangling": ("No such file", lambda image, mask: (image.unlink(), image.symlink_to("nowhere"))),
     "looping": ("symbolic links", lambda image, mask: (image.unlink(), image.symlink_to(image))),
@@ -569,6 +572,7 @@ HOSTILE = {
     "mask_pipe": ("not a file", lambda image, mask: (mask.unlink(), os.mkfifo(mask))),
 }
 HARMLESS = {
+    "gif": lambda image, mask: save(image.with_suffix(".gif"), photo()).replace(image),
     "wrong_suffix": lambda image, mask: save(image.with_suffix(".jpg"), photo()).replace(image),
     "one_pixel": lambda image, mask: (save(image, photo(1, 1)), save(mask, hole(1, 1))),
     "linked": lambda image, mask: (

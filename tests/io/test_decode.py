@@ -6,8 +6,8 @@ import pytest
 from image_bytes import ICC, picture_of, png_16, random_planes, save, tiff_16
 from PIL import Image
 
-from refine.io.decode import UnreadableImage
 from refine.io.encode import encode
+from refine.io.formats import UnreadableImage
 from refine.io.picture import read_picture
 
 

@@ -9,7 +9,8 @@ from image_bytes import ARTIST, ICC, picture_of, random_planes
 from PIL import Image
 
 from refine.io.encode import check_format, encode
-from refine.io.picture import SUFFIXES, read_picture
+from refine.io.formats import WRITTEN
+from refine.io.picture import read_picture
 
 
 def exif_of(length):
@@ -51,7 +52,7 @@ def test_jpeg_keeps_every_pixels_chroma():
         assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
 
 
-@pytest.mark.parametrize("format", sorted(set(SUFFIXES.values())))
+@pytest.mark.parametrize("format", sorted(set(WRITTEN.values())))
 def test_the_same_picture_gives_the_same_bytes(format):
     picture = (
         picture_of(random_planes(3), icc=ICC, exif=exif_of(99)) if format != "bmp" else picture_of(random_planes(3))

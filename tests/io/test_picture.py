@@ -7,10 +7,10 @@ import pytest
 import torch
 from image_bytes import ICC, assert_keeps_notes, exif_bytes, picture_of, random_planes, save
 
-from refine.io.decode import UnreadableImage
 from refine.io.encode import encode
 from refine.io.files import write_atomic
-from refine.io.picture import SUFFIXES, fill, mask_to_tensor, read_picture, to_tensor
+from refine.io.formats import WRITTEN, UnreadableImage
+from refine.io.picture import fill, mask_to_tensor, read_picture, to_tensor
 
 
 @pytest.mark.parametrize("format", ["png", "tiff"])
@@ -59,9 +59,9 @@ def test_forbidden_file_is_refused_with_the_reason(tmp_path, monkeypatch):
 
 
 def test_every_suffix_leads_to_a_format_that_reads_back(tmp_path):
-    assert set(SUFFIXES) == {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+    assert set(WRITTEN) == {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
     planes = np.full((6, 7, 3), (10, 128, 250), np.uint8)
-    for suffix, format in SUFFIXES.items():
+    for suffix, format in WRITTEN.items():
         (file := tmp_path / f"a{suffix}").write_bytes(encode(picture_of(planes), format))
         assert np.abs(read_picture(file).pixels.astype(int) - planes).max() <= (2 if format == "jpg" else 0)
 

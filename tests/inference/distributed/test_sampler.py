@@ -66,7 +66,7 @@ def test_images_are_divided_by_size_and_unreadable_ones_cost_nothing(tmp_path, r
         pair(tmp_path, f"im{number}", number, side, side)
     save(tmp_path / "bad_mask.png", photo())
     (tmp_path / "bad.png").write_bytes(b"no image")
-    pairs, _ = find_pairs(str(tmp_path), None, None, str(tmp_path / "out"))
+    pairs = find_pairs(str(tmp_path), None, None, str(tmp_path / "out")).pairs
 
     def keys(count, side=None):
         costs = predicted_costs(pairs, refiner, side)
