@@ -237,6 +237,23 @@ def test_mask_options_apply_to_every_kind(tiny, image):
     assert (grown != photo()).any(axis=2).sum() > HOLE.sum()
 
 
+def test_masks_that_are_not_black_and_white(tiny):
+    palette = Image.fromarray(HOLE.astype(np.uint8) + (np.cumsum(HOLE, axis=1) > 5) * HOLE)
+    palette.putpalette([255, 255, 255, 128, 0, 0, 0, 0, 90] + [0] * 759)  # its background is the brightest
+    with pytest.warns(UserWarning, match="indices 0, 1, 2 in use"):
+        assert_filled(refine.inpaint(photo(), palette, *tiny), photo())
+    assert_filled(refine.inpaint(photo(), HOLE.astype(np.uint8), *tiny), photo())
+    mixed = np.dstack([photo(), np.where(HOLE, 0, 255).astype(np.uint8)])
+    assert_filled(refine.inpaint(photo(), mixed, *tiny), photo())
+    result = refine.inpaint(photo(), mixed, *tiny, "mask_channel=alpha")
+    assert np.array_equal(result[HOLE], photo()[HOLE]) and not np.array_equal(result, photo())
+
+
+def test_swapped_image_and_mask_are_recognized(tiny):
+    with pytest.raises(ValueError, match=r"mask looks like a photo.*did you swap image and mask"):
+        refine.inpaint(HOLE.astype(np.uint8) * 255, photo(), *tiny)
+
+
 def test_empty_and_full_masks(tiny):
     assert np.array_equal(refine.inpaint(photo(), np.zeros_like(HOLE), *tiny), photo())
     assert refine.inpaint(photo(), np.ones_like(HOLE), *tiny).shape == photo().shape

@@ -152,7 +152,7 @@ def test_holes_empty_full_and_at_the_border(tmp_path, predict):
         save(tmp_path / "in" / f"{name}_mask.png", mask)
     outcome = predict()
     assert outcome.status == 0
-    assert outcome.err.count("all hole") == 1 and outcome.err.count("no hole at all") == 1
+    assert outcome.err.count("has all hole:") == 1 and outcome.err.count("has no hole at all:") == 1
     for name, mask in masks.items():
         result = read(tmp_path / "out" / f"{name}.png")
         assert np.array_equal(result[~mask], photo()[~mask])
