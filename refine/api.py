@@ -26,6 +26,7 @@ from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
 from refine.io.files import write_atomic
 from refine.io.picture import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.transparency import ALPHA, invisible, transparency, without_hidden_colors
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
@@ -122,12 +123,14 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         image: A path; a PIL image; an array ``uint8`` or ``uint16`` ``(H,W)`` or ``(H,W,1..4)`` (gray, gray + alpha,
             RGB, RGBA); or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
         mask: White is the hole. A path, a PIL image, a bool, uint8, uint16 or float array ``(H,W)``, or a tensor
-            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_threshold``, ``mask_invert``, ``mask_dilate``.
+            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``; or ``"alpha"``: the transparent part of the image. Subject to
+            ``mask_threshold``, ``mask_invert``, ``mask_dilate``.
         *overrides: Backbone and overrides, as for :func:`load`.
         **keywords: Settings by the names of :data:`KEYWORDS`, as for :func:`load`.
 
     Returns:
-        The same kind as ``image``, at the same size; alpha, 16 bit and known pixels are kept. Of PIL images, those with
+        The same kind as ``image``, at the same size; known pixels, 16 bit and alpha are kept, the hole is opaque. Fully
+        transparent pixels are unknown to the network, and not filled unless the mask says so. Of PIL images, those with
         a palette come back as RGB, those of 1 bit as gray. For a path, the path of the result: ``output=<file>`` if
         that is among the overrides, else ``<stem>_inpainted.<format>`` beside the image.
 
@@ -142,6 +145,8 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         raise ValueError(f"output={output[-1]}: only an image given as a path has one; leave it out.")
     refiner, config = _cached(tuple(override for override in overrides if not override.startswith("output=")))
     if isinstance(image, Tensor):
+        if isinstance(mask, str) and mask == ALPHA:
+            raise ValueError("mask='alpha' needs an image with alpha, and a tensor has none; give an array or a path.")
         batch = image if image.ndim == 4 else image[None]
         result = refiner(batch, _mask_batch(mask, batch, config)).image
         return result if image.ndim == 4 else result[0]
@@ -150,15 +155,25 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     if isinstance(image, str | Path):
         target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
         target = _checked_target(target.expanduser(), picture, image, mask)
-    hole = _hole(mask, config)
-    if hole.shape != picture.size:
-        raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
-    filled = fill(picture, refiner(to_tensor(picture), mask_to_tensor(hole)).image.cpu(), hole)
+    filled = _filled(picture, mask, refiner, config)
     if target is not None:
         _write(filled, target)
         kind: Callable[[Path], Kind] = type(image)
         return kind(target)
     return _back(filled, image)  # type: ignore[return-value]
+
+
+def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig) -> Picture:
+    if isinstance(mask, str) and mask == ALPHA:
+        hole = as_mask(transparency(picture), *config.mask_options)
+    else:
+        hole = _hole(mask, config)
+    if hole.shape != picture.size:
+        raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
+    hidden = invisible(picture)
+    unknown = hole if hidden is None else hole | hidden
+    image = to_tensor(without_hidden_colors(picture, hole))
+    return fill(picture, refiner(image, mask_to_tensor(unknown)).image.cpu(), hole)
 
 
 def _picture(image: Any) -> Picture:

@@ -140,7 +140,7 @@ def test_pil_images(tiny, mode):
     colors = len(mode) - mode.endswith("A")
     got, expected = np.atleast_3d(np.asarray(result)), np.atleast_3d(np.asarray(original))
     assert_filled(got[..., :colors], expected[..., :colors])
-    assert np.array_equal(got[..., colors:], expected[..., colors:])
+    assert np.array_equal(got[..., colors:], np.where(HOLE[..., None], 255, expected[..., colors:]))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("P", "RGB"), ("1", "L"), ("I;16", "I;16")])
@@ -157,7 +157,35 @@ def test_a_transparent_color_of_a_palette_becomes_alpha(tiny):
     original.info["transparency"] = 3
     result = refine.inpaint(original, Image.fromarray(HOLE), *tiny)
     assert result.mode == "RGBA" and "transparency" not in result.info
-    assert np.array_equal(np.asarray(result)[..., 3], np.asarray(original.convert("RGBA"))[..., 3])
+    assert np.array_equal(np.asarray(result)[..., 3], np.where(HOLE, 255, np.asarray(original.convert("RGBA"))[..., 3]))
+
+
+@pytest.mark.parametrize("overrides", [["preset=plain"], []])
+def test_the_color_under_full_transparency_does_not_matter(tiny, overrides):
+    results = []
+    for under in ((0, 0, 0), (255, 0, 255)):
+        values = np.dstack([photo(), np.full((40, 48), 255, np.uint8)])
+        values[20:, :14] = (*under, 0)
+        result = refine.inpaint(values, HOLE, *tiny, *overrides)
+        assert np.array_equal(result[~HOLE], values[~HOLE])  # hidden colors are kept as well
+        results.append(result[HOLE])
+    assert np.array_equal(*results)
+    assert (results[0][:, 3] == 255).all()
+
+
+def test_transparency_as_the_mask(tmp_path, tiny):
+    values = np.dstack([photo(), np.where(HOLE, 0, 255).astype(np.uint8)])
+    result = refine.inpaint(values, "alpha", *tiny)
+    assert_filled(result, values)
+    assert (result[..., 3] == 255).all()
+    path = refine.inpaint(save(tmp_path / "a.png", values), "alpha", *tiny)
+    assert np.array_equal(np.asarray(Image.open(path)), result)
+
+
+@pytest.mark.parametrize("image", [photo(), torch.zeros(3, 40, 48)])
+def test_transparency_as_the_mask_needs_alpha(tiny, image):
+    with pytest.raises(ValueError, match="alpha"):
+        refine.inpaint(image, "alpha", *tiny)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -171,7 +199,7 @@ def test_arrays(tiny, channels, dtype):
     assert_filled(result, before)
     assert np.array_equal(original, before)
     if channels in (2, 4):
-        assert np.array_equal(result[..., -1], original[..., -1])
+        assert np.array_equal(result[..., -1], np.where(HOLE, np.iinfo(dtype).max, original[..., -1]))
 
 
 def test_arrays_need_not_be_contiguous(tiny):

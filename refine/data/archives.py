@@ -21,12 +21,12 @@ def tar_files(input: str) -> list[Path]:
     return expand(input) if source.suffix.lower() == ".tar" else []
 
 
-def pairs_in_tars(tars: Sequence[Path], generator: MaskGenerator | None) -> Listing:
+def pairs_in_tars(tars: Sequence[Path], generator: MaskGenerator | str | None) -> Listing:
     """List the pairs inside tar files; damage of one is a failure, and the others are listed.
 
     Args:
         tars: Paths of the tar files.
-        generator: Generator of the masks; None to read those in the tars.
+        generator: Generator of the masks, or ``"alpha"``; None to read those in the tars.
 
     Raises:
         ValueError: A name leads outside the output folder.

@@ -15,7 +15,8 @@ from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.encode import check_format
 from refine.io.files import File
-from refine.io.picture import Picture, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.picture import Picture, as_mask, mask_to_tensor, read_mask, read_picture, to_tensor
+from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class PairDataset(Dataset[Sample | Failure]):
         self.options = options
         self.format = format
         self.side = side
-        self._warned: set[bool] = set()
+        self._warned: set[str] = set()
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -84,7 +85,7 @@ class PairDataset(Dataset[Sample | Failure]):
 
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
-        hole = self._hole(pair, picture.size)
+        hole = self._hole(pair, picture)
         if hole.shape != picture.size:
             (height, width), (mask_height, mask_width) = picture.size, hole.shape
             raise ValueError(
@@ -92,35 +93,48 @@ class PairDataset(Dataset[Sample | Failure]):
                 "after its EXIF orientation); masks are never resized: make them the same size."
             )
         check_format(picture, self.format)
-        self._warn_if_constant(hole, pair)
-        image = to_tensor(picture)
-        truth = image if pair.truth == pair.image else self._truth(pair, picture.size)
-        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash()), truth)
+        if (found := doubt(hole, picture)) is not None:
+            self._warn_once(f"mask {pair.mask} of {pair.image}", found)
+        seen, hidden = without_hidden_colors(picture, hole), invisible(picture)
+        image = to_tensor(seen)
+        unknown = None if hidden is None else mask_to_tensor(hole | hidden)
+        if pair.truth == pair.image and seen is picture:
+            truth: Tensor | None = image
+        else:
+            truth = self._truth(pair, picture, hole)
+        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash()), truth, unknown)
 
     def _picture(self, path: File) -> Picture:
         picture = read_picture(path)
         return picture if self.side is None else square(picture, self.side)
 
-    def _hole(self, pair: ImageMaskPair, size: tuple[int, int]) -> np.ndarray:
+    def _hole(self, pair: ImageMaskPair, picture: Picture) -> np.ndarray:
         if isinstance(pair.mask, MaskGenerator):
-            return pair.mask(pair.key, size)
-        return read_mask(pair.mask, self.options.threshold, self.options.invert, self.options.dilate)
+            return pair.mask(pair.key, picture.size)
+        options = (self.options.threshold, self.options.invert, self.options.dilate)
+        if isinstance(pair.mask, str):
+            assert pair.mask == ALPHA
+            return as_mask(transparency(picture), *options)
+        return read_mask(pair.mask, *options)
 
-    def _truth(self, pair: ImageMaskPair, size: tuple[int, int]) -> Tensor | None:
+    def _truth(self, pair: ImageMaskPair, picture: Picture, hole: np.ndarray) -> Tensor | None:
         if pair.truth is None:
             return None
-        truth = self._picture(pair.truth)
+        truth, size = picture if pair.truth == pair.image else self._picture(pair.truth), picture.size
         if truth.size != size:
             raise ValueError(
                 f"truth {pair.truth} is {truth.size[1]}x{truth.size[0]}, but image {pair.image} is "
                 f"{size[1]}x{size[0]}; images are never resized to fit: make them the same size."
             )
+        hidden = invisible(truth)
+        if hidden is not None and (hidden & hole).any():
+            self._warn_once(
+                f"truth {pair.truth} of {pair.image}",
+                "is fully transparent in part of the hole: scores there compare with colors that nobody sees.",
+            )
         return to_tensor(truth)
 
-    def _warn_if_constant(self, hole: np.ndarray, pair: ImageMaskPair) -> None:
-        full = bool(hole.all())
-        if (full or not hole.any()) and full not in self._warned:
-            self._warned.add(full)
-            kind = "all hole" if full else "no hole at all"
-            hint = "nothing is known to fill from" if full else "the image is written as it is"
-            warnings.warn(f"mask {pair.mask} has {kind}: {hint}. Is mask_invert right? (told once)", stacklevel=2)
+    def _warn_once(self, what: str, found: str) -> None:
+        if found not in self._warned:
+            self._warned.add(found)
+            warnings.warn(f"{what} {found} (told once)", stacklevel=2)

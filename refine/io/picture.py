@@ -158,7 +158,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
         mask: ``(H, W)`` bool, True = hole.
 
     Returns:
-        A new picture; known pixels, alpha, profile and EXIF are the original's.
+        A new picture, opaque in the hole; known pixels, their alpha, profile and EXIF are the original's.
 
     Raises:
         ValueError: The sizes differ, the mask is not bool, or the hole would get NaN or infinite values.
@@ -176,7 +176,10 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
         color = _luma(color)[None]
     pixels = picture.pixels.copy()
     pixels[mask] = np.rint(color.clip(0, 1).T * np.iinfo(pixels.dtype).max)
-    return replace(picture, pixels=pixels)
+    alpha = picture.alpha
+    if alpha is not None:  # a hole that stays transparent would look as if nothing had been filled
+        alpha = np.where(mask, np.iinfo(alpha.dtype).max, alpha).astype(alpha.dtype)
+    return replace(picture, pixels=pixels, alpha=alpha)
 
 
 def _decode(data: bytes, name: str) -> Picture:
