@@ -10,6 +10,7 @@ Example::
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,9 +25,10 @@ from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
+from refine.io.exif import upright_image
 from refine.io.files import write_atomic
 from refine.io.picture import SUFFIXES, Picture, as_mask, fill, mask_to_tensor, read_mask, read_picture, to_tensor
-from refine.io.transparency import ALPHA, invisible, transparency, without_hidden_colors
+from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
@@ -130,9 +132,10 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
 
     Returns:
         The same kind as ``image``, at the same size; known pixels, 16 bit and alpha are kept, the hole is opaque. Fully
-        transparent pixels are unknown to the network, and not filled unless the mask says so. Of PIL images, those with
-        a palette come back as RGB, those of 1 bit as gray. For a path, the path of the result: ``output=<file>`` if
-        that is among the overrides, else ``<stem>_inpainted.<format>`` beside the image.
+        transparent pixels are unknown to the network, and not filled unless the mask says so. PIL images come back
+        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray. For a path, the path of
+        the result: ``output=<file>`` if that is among the overrides, else ``<stem>_inpainted.<format>`` beside the
+        image.
 
     Raises:
         UnreadableImage: If a file cannot be read.
@@ -145,12 +148,11 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         raise ValueError(f"output={output[-1]}: only an image given as a path has one; leave it out.")
     refiner, config = _cached(tuple(override for override in overrides if not override.startswith("output=")))
     if isinstance(image, Tensor):
-        if isinstance(mask, str) and mask == ALPHA:
-            raise ValueError("mask='alpha' needs an image with alpha, and a tensor has none; give an array or a path.")
         batch = image if image.ndim == 4 else image[None]
         result = refiner(batch, _mask_batch(mask, batch, config)).image
         return result if image.ndim == 4 else result[0]
-    picture = _picture(image)
+    given: Any = upright_image(image) if isinstance(image, Image.Image) else image
+    picture = _picture(given)
     target = None
     if isinstance(image, str | Path):
         target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
@@ -160,7 +162,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         _write(filled, target)
         kind: Callable[[Path], Kind] = type(image)
         return kind(target)
-    return _back(filled, image)  # type: ignore[return-value]
+    return _back(filled, given)  # type: ignore[return-value]
 
 
 def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig) -> Picture:
@@ -169,7 +171,12 @@ def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig
     else:
         hole = _hole(mask, config)
     if hole.shape != picture.size:
-        raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
+        raise ValueError(
+            f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width), both "
+            "upright, after their EXIF orientation. Masks are never resized: make them the same size."
+        )
+    if (found := doubt(hole, picture)) is not None:
+        warnings.warn(f"the mask {found}", stacklevel=3)
     hidden = invisible(picture)
     unknown = hole if hidden is None else hole | hidden
     image = to_tensor(without_hidden_colors(picture, hole))
@@ -227,6 +234,7 @@ def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:
     if isinstance(mask, str | Path):
         return read_mask(mask, *options)
     if isinstance(mask, Image.Image):
+        mask = upright_image(mask)
         direct = mask.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")
         mask = np.asarray(mask if direct else mask.convert("RGBA" if mask.has_transparency_data else "RGB"))
     if isinstance(mask, Tensor):
@@ -237,8 +245,12 @@ def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:
 
 def _mask_batch(mask: Any, batch: Tensor, config: InpaintConfig) -> Tensor:
     """One mask per image, or one for all of them."""
+    if isinstance(mask, str) and mask == ALPHA:
+        raise ValueError("mask='alpha' needs an image with alpha, and a tensor has none; give an array or a path.")
     if isinstance(mask, Tensor) and mask.ndim == 4 and mask.shape[0] > 1:
         holes = [_hole(single_mask, config) for single_mask in mask]
     else:
         holes = [_hole(mask, config)] * batch.shape[0]
+    for found in sorted({found for hole in holes if (found := doubt(hole)) is not None}):
+        warnings.warn(f"the mask {found}", stacklevel=3)
     return torch.cat([mask_to_tensor(hole) for hole in holes]).to(batch)

@@ -167,7 +167,7 @@ class LevelResult:
             losses=torch.tensor(losses, dtype=torch.float64).unsqueeze(1),
             updates=torch.tensor([max(0, len(losses) - 1)]),
             kept=torch.tensor([kept]),
-            guided_fraction=torch.tensor([guided_fraction]),
+            guided_fraction=torch.tensor([guided_fraction], dtype=torch.float32),
             seconds=time.perf_counter() - start,
         )
 

@@ -71,18 +71,18 @@ def without_hidden_colors(picture: Picture, hole: np.ndarray) -> Picture:
     return replace(picture, pixels=pixels)
 
 
-def doubt(hole: np.ndarray, picture: Picture) -> str | None:
+def doubt(hole: np.ndarray, picture: Picture | None = None) -> str | None:
     """What is odd about a hole, as the end of a sentence that begins with the mask's name; None for nothing.
 
     Args:
         hole: ``(H, W)`` bool, True = hole.
-        picture: Picture with this hole.
+        picture: Picture with this hole, if it may have alpha.
     """
     if not hole.any():
         return "has no hole at all: the image comes back as it is. Is mask_invert right?"
     if hole.all():
         return "has all hole: nothing is known to fill from. Is mask_invert right?"
-    hidden = invisible(picture)
+    hidden = None if picture is None else invisible(picture)
     if hidden is not None and (hidden | hole).all():
         return (
             "leaves only fully transparent pixels outside the hole: nothing is known to fill from, because colors "

@@ -126,7 +126,7 @@ def _blocks(errors: Tensor, mask: Tensor) -> np.ndarray:
     rows, columns = (torch.arange(length) // side for length in mask.shape)
     index = (rows[:, None] * BLOCKS + columns[None]).flatten()
     sums = torch.zeros(BLOCKS * BLOCKS, 2, dtype=torch.float64).index_add_(0, index, errors.flatten(1).T)
-    hole = torch.zeros(BLOCKS * BLOCKS).index_add_(0, index, mask.flatten().float()) > 0
+    hole = torch.zeros(BLOCKS * BLOCKS, dtype=torch.float32).index_add_(0, index, mask.flatten().float()) > 0
     return np.asarray(sums[hole].numpy())
 
 
