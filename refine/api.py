@@ -225,7 +225,7 @@ def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
 
 def _write(picture: Picture, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()]), target.parent)
+    write_atomic(target, encode(picture, SUFFIXES[target.suffix.lower()], str(target)), target.parent)
 
 
 def _hole(mask: Any, config: InpaintConfig) -> np.ndarray:

@@ -7,9 +7,10 @@ hole and leaves every other integer alone, which is how known pixels come back b
 import io
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from refine.io.decode import FORMATS, UnreadableImage, read_planes, reason
 from refine.io.exif import orientation_and_exif, upright
 from refine.io.files import File
+from refine.io.metadata import read_metadata
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff", ".bmp": "bmp"}
@@ -36,12 +38,14 @@ class Picture:
         alpha: ``(H, W)`` opacity of the same dtype, full scale = opaque, or None.
         icc: ICC color profile of the pixels, or None.
         exif: EXIF without orientation and preview image, in the form Pillow takes, or None.
+        metadata: Resolution, XMP and so on, see :func:`refine.io.metadata.read_metadata`.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -196,7 +200,8 @@ def _decode(data: bytes, name: str) -> Picture:
     orientation, exif = orientation_and_exif(image, name)
     planes = np.ascontiguousarray(upright(planes, orientation))
     colors = (planes.shape[2] - 1) // 2 * 2 + 1  # 1 2 3 4 planes -> 1 1 3 3
-    return Picture(planes[..., :colors], planes[..., colors] if colors < planes.shape[2] else None, icc, exif)
+    alpha = planes[..., colors] if colors < planes.shape[2] else None
+    return Picture(planes[..., :colors], alpha, icc, exif, read_metadata(image, data))
 
 
 def _brightness(values: np.ndarray) -> np.ndarray:
