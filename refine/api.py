@@ -10,6 +10,7 @@ Example::
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +25,12 @@ from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
+from refine.io.exif import upright_image
 from refine.io.files import write_atomic
 from refine.io.formats import WRITTEN
 from refine.io.mask import as_mask, as_picture, read_mask
 from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
+from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
 
 PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
@@ -124,15 +127,18 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         image: A path; a PIL image; an array ``uint8`` or ``uint16`` ``(H,W)`` or ``(H,W,1..4)`` (gray, gray + alpha,
             RGB, RGBA); or a float tensor ``(3,H,W)`` or ``(B,3,H,W)`` in [0, 1].
         mask: White is the hole. A path, a PIL image, a bool, uint8, uint16 or float array ``(H,W)``, or a tensor
-            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``. Subject to ``mask_channel``, ``mask_threshold``, ``mask_invert``,
-            ``mask_dilate``; what is not black and white is recognized, see :func:`refine.io.as_mask`.
+            ``(H,W)``, ``(1,H,W)`` or ``(B,1,H,W)``; or ``"alpha"``: the transparent part of the image. Subject to
+            ``mask_channel``, ``mask_threshold``, ``mask_invert``, ``mask_dilate``; what is not black and white is
+            recognized, see :func:`refine.io.as_mask`.
         *overrides: Backbone and overrides, as for :func:`load`.
         **keywords: Settings by the names of :data:`KEYWORDS`, as for :func:`load`.
 
     Returns:
-        The same kind as ``image``, at the same size; alpha, 16 bit and known pixels are kept. Of PIL images, those with
-        a palette come back as RGB, those of 1 bit as gray. For a path, the path of the result: ``output=<file>`` if
-        that is among the overrides, else ``<stem>_inpainted.<format>`` beside the image.
+        The same kind as ``image``, at the same size; known pixels, 16 bit and alpha are kept, the hole is opaque. Fully
+        transparent pixels are unknown to the network, and not filled unless the mask says so. PIL images come back
+        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray. For a path, the path of
+        the result: ``output=<file>`` if that is among the overrides, else ``<stem>_inpainted.<format>`` beside the
+        image.
 
     Raises:
         UnreadableImage: If a file cannot be read.
@@ -148,20 +154,37 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         batch = image if image.ndim == 4 else image[None]
         result = refiner(batch, _mask_batch(mask, batch, config)).image
         return result if image.ndim == 4 else result[0]
-    picture = _picture(image)
+    given: Any = upright_image(image) if isinstance(image, Image.Image) else image
+    picture = _picture(given)
     target = None
     if isinstance(image, str | Path):
         target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
         target = _checked_target(target.expanduser(), picture, image, mask)
-    hole = _hole(mask, config, picture)
-    if hole.shape != picture.size:
-        raise ValueError(f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width).")
-    filled = fill(picture, refiner(to_tensor(picture), mask_to_tensor(hole)).image.cpu(), hole)
+    filled = _filled(picture, mask, refiner, config)
     if target is not None:
         _write(filled, target)
         kind: Callable[[Path], Kind] = type(image)
         return kind(target)
-    return _back(filled, image)  # type: ignore[return-value]
+    return _back(filled, given)  # type: ignore[return-value]
+
+
+def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig) -> Picture:
+    if isinstance(mask, str) and mask == ALPHA:
+        threshold, invert, dilate, _ = config.mask_options
+        hole = as_mask(transparency(picture), threshold, invert, dilate, "luminance")
+    else:
+        hole = _hole(mask, config, picture)
+    if hole.shape != picture.size:
+        raise ValueError(
+            f"image and mask must have one size; got {picture.size} and {hole.shape} (height, width), both "
+            "upright, after their EXIF orientation. Masks are never resized: make them the same size."
+        )
+    if (found := doubt(hole, picture, config.mask_invert)) is not None:
+        warnings.warn(f"the mask {found}", stacklevel=3)
+    hidden = invisible(picture)
+    unknown = hole if hidden is None else hole | hidden
+    image = to_tensor(without_hidden_colors(picture, hole))
+    return fill(picture, refiner(image, mask_to_tensor(unknown)).image.cpu(), hole)
 
 
 def _picture(image: Any) -> Picture:
@@ -206,7 +229,7 @@ def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
 
 def _write(picture: Picture, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, encode(picture, WRITTEN[target.suffix.lower()]), target.parent)
+    write_atomic(target, encode(picture, WRITTEN[target.suffix.lower()], str(target)), target.parent)
 
 
 def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.ndarray:
@@ -214,6 +237,8 @@ def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.
     options = config.mask_options
     if isinstance(mask, str | Path):
         return read_mask(mask, *options, image=image)
+    if isinstance(mask, Image.Image):
+        mask = upright_image(mask)
     if isinstance(mask, Image.Image) and mask.mode == "P":
         return as_mask(as_picture(planes_8(mask), np.asarray(mask)), *options, image=image)
     if isinstance(mask, Image.Image):
@@ -227,8 +252,12 @@ def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.
 
 def _mask_batch(mask: Any, batch: Tensor, config: InpaintConfig) -> Tensor:
     """One mask per image, or one for all of them."""
+    if isinstance(mask, str) and mask == ALPHA:
+        raise ValueError("mask='alpha' needs an image with alpha, and a tensor has none; give an array or a path.")
     if isinstance(mask, Tensor) and mask.ndim == 4 and mask.shape[0] > 1:
         holes = [_hole(single_mask, config) for single_mask in mask]
     else:
         holes = [_hole(mask, config)] * batch.shape[0]
+    for found in sorted({found for hole in holes if (found := doubt(hole, inverted=config.mask_invert)) is not None}):
+        warnings.warn(f"the mask {found}", stacklevel=3)
     return torch.cat([mask_to_tensor(hole) for hole in holes]).to(batch)

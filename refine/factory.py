@@ -1,6 +1,7 @@
 """Configuration -> objects: the backbone, its refiner, and how masks are read or drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -44,10 +45,22 @@ def make_backbone(section: Mapping[str, Any], tiny: bool = False) -> FrontRear:
         settings = plain(cast(DictConfig, OmegaConf.merge(settings, settings.get("tiny", {}))))
     elif "weights" in settings and settings["weights"] is None and (file := cached(name)):
         settings["weights"] = str(file)  # put there by `refine fetch`, or by hand
-    # The card and the tiny network are about it, not for it.
-    backbone: FrontRear = build({key: value for key, value in settings.items() if key not in ("card", "tiny")})
+    with _weights_in_float32():
+        # The card and the tiny network are about it, not for it.
+        backbone: FrontRear = build({key: value for key, value in settings.items() if key not in ("card", "tiny")})
     backbone.name = name
     return backbone
+
+
+@contextmanager
+def _weights_in_float32() -> Iterator[None]:
+    """Modules are made in torch's default dtype, which the calling program may have set to another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def mask_generator(config: PredictConfig) -> MaskGenerator | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from generated import hole, pair, photo, save
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 import refine
 from refine import api
@@ -140,7 +140,7 @@ def test_pil_images(tiny, mode):
     colors = len(mode) - mode.endswith("A")
     got, expected = np.atleast_3d(np.asarray(result)), np.atleast_3d(np.asarray(original))
     assert_filled(got[..., :colors], expected[..., :colors])
-    assert np.array_equal(got[..., colors:], expected[..., colors:])
+    assert np.array_equal(got[..., colors:], np.where(HOLE[..., None], 255, expected[..., colors:]))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("P", "RGB"), ("1", "L"), ("I;16", "I;16")])
@@ -157,7 +157,86 @@ def test_a_transparent_color_of_a_palette_becomes_alpha(tiny):
     original.info["transparency"] = 3
     result = refine.inpaint(original, Image.fromarray(HOLE), *tiny)
     assert result.mode == "RGBA" and "transparency" not in result.info
-    assert np.array_equal(np.asarray(result)[..., 3], np.asarray(original.convert("RGBA"))[..., 3])
+    assert np.array_equal(np.asarray(result)[..., 3], np.where(HOLE, 255, np.asarray(original.convert("RGBA"))[..., 3]))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pil_images_are_turned_upright_as_files_are(tmp_path, tiny, orientation):
+    """Image and mask as stored on their side; the hole is meant where a viewer shows it."""
+    (exif := Image.Exif())[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Artist] = "Ann"
+    file = save(tmp_path / "a.png", photo(), exif=exif)
+    turned = orientation > 4
+    mask = hole(40, 48) if turned else HOLE
+    from_file = np.asarray(Image.open(refine.inpaint(file, mask, *tiny)))
+    with Image.open(file) as image:
+        original = np.asarray(ImageOps.exif_transpose(image))
+        result = refine.inpaint(image, mask, *tiny)
+        assert image.getexif()[ExifTags.Base.Orientation] == orientation  # the caller's own is not changed
+    assert_filled(np.asarray(result), original, mask)
+    assert np.array_equal(np.asarray(result), from_file)
+    assert dict(result.getexif()) == {ExifTags.Base.Artist: "Ann"}
+    stored = save(tmp_path / "mask.png", HOLE, exif=exif)
+    with Image.open(stored) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image)) > 0
+        assert_filled(np.asarray(refine.inpaint(original, image, *tiny)), original, upright)
+
+
+def test_sizes_that_differ_by_the_orientation_are_told_so(tiny):
+    image = Image.fromarray(photo())
+    image.getexif()[ExifTags.Base.Orientation] = 6
+    with pytest.raises(ValueError, match=r"got \(48, 40\) and \(40, 48\).*upright, after their EXIF orientation"):
+        refine.inpaint(image, HOLE, *tiny)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_empty_and_full_masks_are_told(tiny, image, full):
+    message = "the mask has all hole: nothing is known" if full else "the mask has no hole at all"
+    for given in (Image.fromarray(photo()), photo(), image):
+        with pytest.warns(UserWarning, match=message):
+            refine.inpaint(given, np.full((40, 48), full), *tiny)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_the_programs_default_dtype_does_not_matter(tiny, dtype):
+    expected = refine.inpaint(photo(), HOLE, *tiny)
+    api._cached.cache_clear()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        result = refine.inpaint(photo(), HOLE, *tiny)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(before)
+    assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("overrides", [["preset=plain"], []])
+def test_the_color_under_full_transparency_does_not_matter(tiny, overrides):
+    results = []
+    for under in ((0, 0, 0), (255, 0, 255)):
+        values = np.dstack([photo(), np.full((40, 48), 255, np.uint8)])
+        values[20:, :14] = (*under, 0)
+        result = refine.inpaint(values, HOLE, *tiny, *overrides)
+        assert np.array_equal(result[~HOLE], values[~HOLE])  # hidden colors are kept as well
+        results.append(result[HOLE])
+    assert np.array_equal(*results)
+    assert (results[0][:, 3] == 255).all()
+
+
+def test_transparency_as_the_mask(tmp_path, tiny):
+    values = np.dstack([photo(), np.where(HOLE, 0, 255).astype(np.uint8)])
+    result = refine.inpaint(values, "alpha", *tiny)
+    assert_filled(result, values)
+    assert (result[..., 3] == 255).all()
+    path = refine.inpaint(save(tmp_path / "a.png", values), "alpha", *tiny)
+    assert np.array_equal(np.asarray(Image.open(path)), result)
+
+
+@pytest.mark.parametrize("image", [photo(), torch.zeros(3, 40, 48)])
+def test_transparency_as_the_mask_needs_alpha(tiny, image):
+    with pytest.raises(ValueError, match="alpha"):
+        refine.inpaint(image, "alpha", *tiny)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -171,7 +250,7 @@ def test_arrays(tiny, channels, dtype):
     assert_filled(result, before)
     assert np.array_equal(original, before)
     if channels in (2, 4):
-        assert np.array_equal(result[..., -1], original[..., -1])
+        assert np.array_equal(result[..., -1], np.where(HOLE, np.iinfo(dtype).max, original[..., -1]))
 
 
 def test_arrays_need_not_be_contiguous(tiny):

@@ -79,7 +79,7 @@ def circle(diameter: int) -> Tensor:
         ``(diameter, diameter)`` of zeros and ones.
     """
     radius = diameter // 2
-    kernel = torch.zeros(diameter, diameter)
+    kernel = torch.zeros(diameter, diameter, dtype=torch.float32)
     for row, dy in enumerate(range(-radius, radius + 1)):
         dx = round(math.sqrt(radius * radius - dy * dy))
         kernel[row, radius - dx : radius + dx + 1] = 1

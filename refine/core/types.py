@@ -37,6 +37,8 @@ class Sample:
         mask: Mask, ``(B, 1, H, W)``, 1 = hole.
         source: Data from which the writer makes a file of the result; the engine does not look at it.
         truth: Ground truth, ``(B, 3, H, W)``, for scores; None where it is unknown.
+        unknown: Mask, ``(B, 1, H, W)``, of all the network must fill: the hole, and pixels that are fully transparent,
+            whose fill is not written; None where that is the hole alone.
     """
 
     key: str
@@ -44,12 +46,19 @@ class Sample:
     mask: Tensor
     source: Any = None
     truth: Tensor | None = None
+    unknown: Tensor | None = None
+
+    @property
+    def network_mask(self) -> Tensor:
+        """Mask that the network is given, ``(B, 1, H, W)``, 1 = unknown."""
+        return self.mask if self.unknown is None else self.unknown
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Sample":
         """The same sample on another device."""
         image, mask = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.mask))
         truth = image if self.truth is self.image else self.truth
-        return replace(self, image=image, mask=mask, truth=truth)
+        unknown = None if self.unknown is None else self.unknown.to(device, non_blocking=non_blocking)
+        return replace(self, image=image, mask=mask, truth=truth, unknown=unknown)
 
 
 @dataclass(frozen=True)
@@ -158,7 +167,7 @@ class LevelResult:
             losses=torch.tensor(losses, dtype=torch.float64).unsqueeze(1),
             updates=torch.tensor([max(0, len(losses) - 1)]),
             kept=torch.tensor([kept]),
-            guided_fraction=torch.tensor([guided_fraction]),
+            guided_fraction=torch.tensor([guided_fraction], dtype=torch.float32),
             seconds=time.perf_counter() - start,
         )
 

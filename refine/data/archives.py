@@ -26,7 +26,7 @@ def tar_files(input: str) -> list[Path]:
     return expand(input) if source.suffix.lower() == ".tar" else []
 
 
-def pairs_in_tars(source: Path, tars: Sequence[Path], generator: MaskGenerator | None, output: Path) -> Listing:
+def pairs_in_tars(source: Path, tars: Sequence[Path], generator: MaskGenerator | str | None, output: Path) -> Listing:
     """List the pairs inside tar files; damage of one is a failure, and the others are listed.
 
     What stands before the last dot of a name is the key; before ``.mask`` and the last dot, that of a mask.
@@ -34,7 +34,7 @@ def pairs_in_tars(source: Path, tars: Sequence[Path], generator: MaskGenerator |
     Args:
         source: The input: a tar, or the folder of the tars; what else lies there is not used.
         tars: Paths of the tar files.
-        generator: Generator of the masks; None to read those in the tars.
+        generator: Generator of the masks, or ``"alpha"``; None to read those in the tars.
         output: Folder of the results; what lies in it is no input.
 
     Raises:
@@ -57,7 +57,7 @@ def _is_tar(file: Path) -> bool:
     return file.suffix.lower() == ".tar" and not is_hidden(file.name) and not file.is_dir()
 
 
-def _add_tar(tar: Path, generator: MaskGenerator | None, listing: Listing) -> None:
+def _add_tar(tar: Path, generator: MaskGenerator | str | None, listing: Listing) -> None:
     """Add the pairs of one tar, and name everything else in it."""
     found = contents(tar)
     listing.failures += [Failure(str(tar), found.damage)] if found.damage else []
@@ -80,7 +80,7 @@ def _add_pairs(
     tar: Path,
     images: Sequence[tuple[str, Member]],
     masks: Sequence[tuple[str, Member]],
-    generator: MaskGenerator | None,
+    generator: MaskGenerator | str | None,
     listing: Listing,
 ) -> None:
     partners, used = ByName(masks), set[Member]()

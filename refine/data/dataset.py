@@ -15,9 +15,10 @@ from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.encode import check_format
 from refine.io.files import File
-from refine.io.mask import MaskWarning, examine_mask
+from refine.io.mask import MaskWarning, as_mask, examine_mask
 from refine.io.mask_kinds import Reading
 from refine.io.picture import Picture, mask_to_tensor, read_picture, to_tensor
+from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,16 @@ class PairDataset(Dataset[Sample | Failure]):
                 "after its EXIF orientation); masks are never resized: make them the same size."
             )
         check_format(picture, self.format)
-        if reading.note:
-            warnings.warn(MaskWarning(reading.kind, reading.note), stacklevel=2)
-        self._warn_if_constant(hole, pair)
-        image = to_tensor(picture)
-        truth = image if pair.truth == pair.image else self._truth(pair, picture.size)
-        return Sample(pair.key, image, mask_to_tensor(hole), Source(pair, picture, pair.hash(), reading.kind), truth)
+        self._warn_of_mask(reading, pair, picture)
+        seen, hidden = without_hidden_colors(picture, hole), invisible(picture)
+        image = to_tensor(seen)
+        unknown = None if hidden is None else mask_to_tensor(hole | hidden)
+        if pair.truth == pair.image and seen is picture:
+            truth: Tensor | None = image
+        else:
+            truth = self._truth(pair, picture, hole)
+        source = Source(pair, picture, pair.hash(), reading.kind)
+        return Sample(pair.key, image, mask_to_tensor(hole), source, truth, unknown)
 
     def _picture(self, path: File) -> Picture:
         picture = read_picture(path)
@@ -112,26 +117,32 @@ class PairDataset(Dataset[Sample | Failure]):
     def _reading(self, pair: ImageMaskPair, picture: Picture) -> Reading:
         if isinstance(pair.mask, MaskGenerator):
             return Reading(pair.mask(pair.key, picture.size))
-        mask, options = read_picture(pair.mask), self.options
+        options = self.options
+        if isinstance(pair.mask, str):
+            assert pair.mask == ALPHA
+            values = transparency(picture)
+            return Reading(as_mask(values, options.threshold, options.invert, options.dilate, "luminance"))
         settings = (options.threshold, options.invert, options.dilate, options.channel)
-        return examine_mask(mask, str(pair.mask), *settings, image=picture)
+        return examine_mask(read_picture(pair.mask), str(pair.mask), *settings, image=picture)
 
-    def _truth(self, pair: ImageMaskPair, size: tuple[int, int]) -> Tensor | None:
+    def _truth(self, pair: ImageMaskPair, picture: Picture, hole: np.ndarray) -> Tensor | None:
         if pair.truth is None:
             return None
-        truth = self._picture(pair.truth)
+        truth, size = picture if pair.truth == pair.image else self._picture(pair.truth), picture.size
         if truth.size != size:
             raise ValueError(
                 f"truth {pair.truth} is {truth.size[1]}x{truth.size[0]}, but image {pair.image} is "
                 f"{size[1]}x{size[0]}; images are never resized to fit: make them the same size."
             )
+        hidden = invisible(truth)
+        if hidden is not None and (hidden & hole).any():
+            found = "is fully transparent in part of the hole: scores there compare with colors that nobody sees."
+            warnings.warn(MaskWarning("transparent truth", f"truth {pair.truth} of {pair.image} {found}"), stacklevel=2)
         return to_tensor(truth)
 
-    def _warn_if_constant(self, hole: np.ndarray, pair: ImageMaskPair) -> None:
-        full = bool(hole.all())
-        if not full and hole.any():
-            return
-        kind = "all hole" if full else "no hole at all"
-        hint = "nothing is known to fill from" if full else "the image is written as it is"
-        advice = "Is mask_invert=true right?" if self.options.invert else "Are mask_channel and mask_threshold right?"
-        warnings.warn(MaskWarning(kind, f"mask {pair.mask} has {kind}: {hint}. {advice}"), stacklevel=2)
+    def _warn_of_mask(self, reading: Reading, pair: ImageMaskPair, picture: Picture) -> None:
+        if reading.note:
+            warnings.warn(MaskWarning(reading.kind, reading.note), stacklevel=2)
+        if found := doubt(reading.hole, picture, self.options.invert):
+            title = f"mask {pair.mask} of {pair.image}" if isinstance(pair.mask, str) else f"mask {pair.mask}"
+            warnings.warn(MaskWarning(found.partition(":")[0], f"{title} {found}"), stacklevel=2)

@@ -13,13 +13,14 @@ from refine.data.folders import (
     mask_folder,
     pairs_in_folder,
     pairs_of,
-    pairs_with_drawn_masks,
+    pairs_without_mask_files,
 )
 from refine.data.manifest import pairs_in_manifest
 from refine.data.masks import MaskGenerator
 from refine.data.names import ByName, on_disk
 from refine.data.pairs import ImageMaskPair, Listing, say_unused
 from refine.io.formats import READ
+from refine.io.transparency import ALPHA
 
 
 def find_pairs(
@@ -31,7 +32,8 @@ def find_pairs(
         input: Path of an image, of a folder (searched through all its folders), of a CSV manifest with the columns
             ``image``, ``mask`` and possibly ``name``, or of tar files with ``x.png`` and ``x.mask.png``: a folder of
             them, one, or ``shards-{000..009}.tar``.
-        mask: Path of the mask of the one image, or of one for every image of a folder.
+        mask: Path of the mask of the one image, or of one for every image of a folder; ``alpha`` for the transparency
+            of each image itself (a file of that name is ``./alpha``).
         masks: Folder of masks with the images' stems, or a generator that draws one for each image; without it masks
             lie beside the images as ``x_mask.png``, ``x_mask001.png`` ...
         output: Folder of the results; what lies in it is no input.
@@ -48,7 +50,7 @@ def find_pairs(
     if mask is not None and masks is not None:
         raise ValueError("mask= (one file) and masks= (a folder) exclude each other; give one of them.")
     for name, path in (("input", str(tars[0]) if tars else input), ("mask", mask)):
-        if path is not None and not os.path.lexists(Path(path).expanduser()):
+        if path is not None and path != ALPHA and not os.path.lexists(Path(path).expanduser()):
             raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
     listing = _listing(source, tars, mask, masks, Path(output))
     if not listing.pairs and not listing.failures:
@@ -63,13 +65,16 @@ def _listing(
     source: Path, tars: Sequence[Path], mask: str | None, masks: str | MaskGenerator | None, output: Path
 ) -> Listing:
     """The pairs of whatever kind of input it is."""
-    generator, folder = (masks, None) if isinstance(masks, MaskGenerator) else (None, masks)
+    generator: MaskGenerator | str | None = masks if isinstance(masks, MaskGenerator) else None
+    folder = masks if isinstance(masks, str) else None
+    if mask == ALPHA:
+        mask, generator = None, ALPHA
     if tars:
         _refuse("tar files", mask=mask, masks=folder)
         return pairs_in_tars(source, tars, generator, output)
     if source.is_dir():
         if generator is not None:
-            return pairs_with_drawn_masks(source, generator, output)
+            return pairs_without_mask_files(source, generator, output)
         return pairs_in_folder(source, mask, folder, output)
     if source.suffix.lower() == ".csv":
         _refuse("a CSV manifest", mask=mask, masks=folder)

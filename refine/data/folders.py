@@ -51,12 +51,12 @@ def pairs_in_folder(root: Path, mask: str | None, masks: str | None, output: Pat
     return listing
 
 
-def pairs_with_drawn_masks(root: Path, generator: MaskGenerator, output: Path) -> Listing:
-    """List every image of a folder with a drawn mask; masks that lie beside their images are no images.
+def pairs_without_mask_files(root: Path, generator: MaskGenerator | str, output: Path) -> Listing:
+    """List every image of a folder with a mask that is in no file; masks that lie beside their images are no images.
 
     Args:
         root: Folder of the images, searched through all its folders.
-        generator: Generator of the masks.
+        generator: Generator of the masks, or ``"alpha"``: the transparency of each image.
         output: Folder of the results; what lies in it is no input.
     """
     listing = Listing()

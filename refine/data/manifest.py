@@ -10,12 +10,12 @@ from refine.data.names import on_disk
 from refine.data.pairs import Failure, ImageMaskPair, Listing, checked_key
 
 
-def pairs_in_manifest(manifest: Path, generator: MaskGenerator | None) -> Listing:
+def pairs_in_manifest(manifest: Path, generator: MaskGenerator | str | None) -> Listing:
     """List the pairs of a CSV manifest; relative paths start at its folder.
 
     Args:
         manifest: Path of the CSV file, UTF-8.
-        generator: Generator of the masks; None to read those of the column ``mask``.
+        generator: Generator of the masks, or ``"alpha"``; None to read those of the column ``mask``.
 
     Raises:
         ValueError: The file is no CSV, lacks a column, or names a result outside the output folder.
@@ -49,7 +49,7 @@ def _table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _pair(
-    folder: Path, row: dict[str, str], generator: MaskGenerator | None, place: str, shared: bool
+    folder: Path, row: dict[str, str], generator: MaskGenerator | str | None, place: str, shared: bool
 ) -> ImageMaskPair:
     """The pair of one row; where several rows have one image, the mask names the result."""
     named_by = "mask" if shared and generator is None else "image"

@@ -32,31 +32,31 @@ class ImageMaskPair:
     Attributes:
         key: Name of the result without suffix, relative to the output folder, with ``/``; unique within a run.
         image: File of the image.
-        mask: File of the mask, or the generator that draws it.
+        mask: File of the mask, the generator that draws it, or ``"alpha"``: the transparency of the image itself.
         truth: File of what the hole really holds; the image itself where the hole was drawn into a whole photo.
     """
 
     key: str
     image: File
-    mask: File | MaskGenerator
+    mask: File | MaskGenerator | str
     truth: File | None = None
 
     @property
     def files(self) -> tuple[File, ...]:
         """All files it reads, each once."""
-        mask = () if isinstance(self.mask, MaskGenerator) else (self.mask,)
+        mask = () if isinstance(self.mask, MaskGenerator | str) else (self.mask,)
         truth = () if self.truth is None or self.truth == self.image else (self.truth,)
         return (self.image, *mask, *truth)
 
     def hash(self) -> str:
-        """SHA-256 (hex) of its files, and of the generator and the key where the mask is drawn.
+        """SHA-256 (hex) of its files, and of where the mask comes from and the key if it is in no file.
 
         Raises:
             OSError: A file cannot be read.
         """
         files = hash_files(*self.files)
-        drawn = isinstance(self.mask, MaskGenerator)
-        return hash_settings({"files": files, "mask": str(self.mask), "key": self.key}) if drawn else files
+        no_file = isinstance(self.mask, MaskGenerator | str)
+        return hash_settings({"files": files, "mask": str(self.mask), "key": self.key}) if no_file else files
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class InpaintingModule(L.LightningModule):
         if isinstance(batch, Failure):
             return batch
         try:
-            return self.refiner(batch.image, batch.mask, key=batch.key, on_step=self._tell)
+            return self.refiner(batch.image, batch.network_mask, key=batch.key, on_step=self._tell)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else "no message"
             return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())

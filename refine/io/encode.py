@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin
 from refine.io.decode import reason
 from refine.io.exif import EXIF_HEAD, descriptive
 from refine.io.formats import FORMATS
+from refine.io.metadata import held, png_chunks, tiff_tags, warn_of_lost
 from refine.io.picture import Picture
 
 _QUALITY: dict[str, dict[str, Any]] = {
@@ -47,17 +48,19 @@ def check_format(picture: Picture, format: str) -> None:
         raise ValueError(f"{format} holds at most {longest} bytes of EXIF; the picture has {length}. Use format=png.")
 
 
-def encode(picture: Picture, format: str) -> bytes:
+def encode(picture: Picture, format: str, name: str = "result") -> bytes:
     """The bytes of a file; the same picture gives the same bytes.
 
     Args:
         picture: Picture to write, 8 or 16 bits per channel.
         format: ``png``, ``tiff`` or ``bmp``; ``webp`` (lossless as well); ``jpg`` (quality 95, full chroma).
+        name: Name of the result, for the warning of metadata that the format does not hold.
 
     Raises:
         ValueError: The format would lose something of the picture, see `check_format`.
     """
     check_format(picture, format)
+    warn_of_lost(picture.metadata, format, name)
     if format == "png":
         return _png(picture)
     return _tiff(picture) if format == "tiff" else _by_pillow(picture, format)
@@ -71,13 +74,13 @@ def _png(picture: Picture) -> bytes:
     filtered = np.pad(rows, ((0, 0), (1, 0)), constant_values=2)  # 2 = "up": each row minus the one above
     filtered[1:, 1:] -= rows[:-1]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8 * planes.itemsize, kind, 0, 0, 0)}
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * planes.itemsize, kind, 0, 0, 0))]
     if picture.icc:
-        chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(picture.icc)
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc)))
     if picture.exif:
-        chunks[b"eXIf"] = picture.exif.removeprefix(EXIF_HEAD)
-    chunks |= {b"IDAT": zlib.compress(filtered.data, _LEVEL), b"IEND": b""}
-    sealed = [struct.pack(">I", len(d)) + tag + d + struct.pack(">I", zlib.crc32(tag + d)) for tag, d in chunks.items()]
+        chunks.append((b"eXIf", picture.exif.removeprefix(EXIF_HEAD)))
+    chunks += [*png_chunks(picture.metadata), (b"IDAT", zlib.compress(filtered.data, _LEVEL)), (b"IEND", b"")]
+    sealed = [struct.pack(">I", len(d)) + tag + d + struct.pack(">I", zlib.crc32(tag + d)) for tag, d in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(sealed)
 
 
@@ -91,7 +94,7 @@ def _tiff(picture: Picture) -> bytes:
     differences[:, 1:] -= planes[:, :-1]
     strip = zlib.compress(differences.data, _LEVEL)
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in _tiff_notes(picture).items():
+    for tag, value in (tiff_tags(picture.metadata) | _tiff_notes(picture)).items():
         tags[tag] = value
     tags[256], tags[257], tags[277], tags[278] = width, height, channels, height
     tags[258], tags[339] = (8 * planes.itemsize,) * channels, (1,) * channels  # bits, of unsigned integers
@@ -115,9 +118,10 @@ def _tiff_notes(picture: Picture) -> dict[int, Any]:
 
 
 def _by_pillow(picture: Picture, format: str) -> bytes:
-    notes = {"icc_profile": picture.icc, "exif": picture.exif or b""}
+    notes: dict[str, Any] = {"icc_profile": picture.icc, "exif": picture.exif or b""}
     if format == "bmp" and any(notes.values()):
         warnings.warn("bmp holds neither color profile nor EXIF; to keep them use format=png.", stacklevel=3)
+    notes |= held(picture.metadata, format)  # in the form Pillow takes
     planes = picture.planes
     image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
     image.save(file := io.BytesIO(), FORMATS[format], **notes, **_QUALITY[format])

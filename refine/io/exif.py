@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from refine.io.decode import reason
 
@@ -30,6 +30,21 @@ def upright(planes: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         planes = planes[:, ::-1]
     return planes[::-1] if orientation in (3, 4, 7, 8) else planes
+
+
+def upright_image(image: Image.Image) -> Image.Image:
+    """A PIL image turned and mirrored as its EXIF orientation says, and without that tag; the same object if upright.
+
+    Args:
+        image: PIL image, as opened from a file or made in memory; it is not changed.
+    """
+    image.load()  # Pillow turns TIFFs while it loads them
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception as error:  # as with files: an image is worth filling without its notes
+        warnings.warn(f"the EXIF of the PIL image is ignored: {reason(error)}.", stacklevel=4)
+        return image
 
 
 def orientation_and_exif(image: Image.Image, name: str) -> tuple[int, bytes | None]:

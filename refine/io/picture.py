@@ -6,8 +6,10 @@ hole and leaves every other integer alone, which is how known pixels come back b
 
 import io
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from refine.io.decode import read_planes, reason
 from refine.io.exif import orientation_and_exif, upright
 from refine.io.files import File
 from refine.io.formats import UnreadableImage, open_image
+from refine.io.metadata import read_metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Picture:
         alpha: ``(H, W)`` opacity of the same dtype, full scale = opaque, or None.
         icc: ICC color profile of the pixels, or None.
         exif: EXIF without orientation and preview image, in the form Pillow takes, or None.
+        metadata: Resolution, XMP and so on, see :func:`refine.io.metadata.read_metadata`.
         indices: ``(H, W)`` uint8 palette indices behind the pixels, or None; they matter where the file is a mask.
     """
 
@@ -35,6 +39,7 @@ class Picture:
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     indices: np.ndarray | None = None
 
     @property
@@ -108,7 +113,7 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
         mask: ``(H, W)`` bool, True = hole.
 
     Returns:
-        A new picture; known pixels, alpha, profile and EXIF are the original's.
+        A new picture, opaque in the hole; known pixels, their alpha, profile and EXIF are the original's.
 
     Raises:
         ValueError: The sizes differ, the mask is not bool, or the hole would get NaN or infinite values.
@@ -126,7 +131,10 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
         color = luma(color)[None]
     pixels = picture.pixels.copy()
     pixels[mask] = np.rint(color.clip(0, 1).T * np.iinfo(pixels.dtype).max)
-    return replace(picture, pixels=pixels)
+    alpha = picture.alpha
+    if alpha is not None:  # a hole that stays transparent would look as if nothing had been filled
+        alpha = np.where(mask, np.iinfo(alpha.dtype).max, alpha).astype(alpha.dtype)
+    return replace(picture, pixels=pixels, alpha=alpha)
 
 
 def _decode(data: bytes, name: str) -> Picture:
@@ -144,7 +152,8 @@ def _decode(data: bytes, name: str) -> Picture:
     planes = np.ascontiguousarray(upright(planes, orientation))
     colors = (planes.shape[2] - 1) // 2 * 2 + 1  # 1 2 3 4 planes -> 1 1 3 3
     indices = upright(np.atleast_3d(np.asarray(image)), orientation)[..., 0] if image.mode == "P" else None
-    return Picture(planes[..., :colors], planes[..., colors] if colors < planes.shape[2] else None, icc, exif, indices)
+    alpha = planes[..., colors] if colors < planes.shape[2] else None
+    return Picture(planes[..., :colors], alpha, icc, exif, read_metadata(image, data), indices)
 
 
 def luma(color: np.ndarray) -> np.ndarray:

@@ -61,13 +61,14 @@ class Evaluator:
             sample: Image and mask, with or without truth.
             written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
         """
-        row = _numbers(scores_without_truth(refinement, sample.image, sample.mask, self.factor))
+        row = _numbers(scores_without_truth(refinement, sample.image, sample.network_mask, self.factor))
         if sample.truth is None and not self.always:
             return Evaluation(row)
         controls = self._controls(refinement, sample)
         if len(refinement.levels) > 1:
             guide = refinement.levels[-2].image
-            agreement = {name: guide_l1(image, guide, sample.mask, self.factor) for name, image in controls.items()}
+            mask = sample.network_mask
+            agreement = {name: guide_l1(image, guide, mask, self.factor) for name, image in controls.items()}
             row |= {f"{name}.guide_l1_hole_refine": value for name, value in _numbers(agreement).items()}
         if sample.truth is not None:
             row |= self._against_truth({"": refinement.image, **controls}, sample, written)
@@ -78,8 +79,8 @@ class Evaluator:
             return {"plain": refinement.image}
         enlarged = enlarge(refinement.levels[0].image, (sample.image.shape[-2], sample.image.shape[-1]))
         return {
-            "plain": self.plain(sample.image, sample.mask, key=sample.key).image,
-            "upscaled": torch.where(sample.mask > 0, enlarged.clamp(0, 1).to(sample.image), sample.image),
+            "plain": self.plain(sample.image, sample.network_mask, key=sample.key).image,
+            "upscaled": torch.where(sample.network_mask > 0, enlarged.clamp(0, 1).to(sample.image), sample.image),
         }
 
     def _against_truth(
@@ -126,7 +127,7 @@ def _blocks(errors: Tensor, mask: Tensor) -> np.ndarray:
     rows, columns = (torch.arange(length) // side for length in mask.shape)
     index = (rows[:, None] * BLOCKS + columns[None]).flatten()
     sums = torch.zeros(BLOCKS * BLOCKS, 2, dtype=torch.float64).index_add_(0, index, errors.flatten(1).T)
-    hole = torch.zeros(BLOCKS * BLOCKS).index_add_(0, index, mask.flatten().float()) > 0
+    hole = torch.zeros(BLOCKS * BLOCKS, dtype=torch.float32).index_add_(0, index, mask.flatten().float()) > 0
     return np.asarray(sums[hole].numpy())
 
 

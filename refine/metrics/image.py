@@ -102,7 +102,7 @@ def ms_ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
         return _undefined(image)
     if mask is None:
         return _alone(image, truth, multiscale_structural_similarity_index_measure, betas=BETAS, normalize="relu")
-    score, weight = torch.ones(len(image), device=image.device), pixels.float()
+    score, weight = torch.ones(len(image), dtype=torch.float32, device=image.device), pixels.float()
     for scale, beta in enumerate(BETAS, start=1):
         similarity, contrast = _similarity(image, truth, "reflect")
         mean = _mean(similarity if scale == len(BETAS) else contrast, weight)
@@ -223,7 +223,7 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def _undefined(image: Tensor) -> Tensor:
-    return torch.full((len(image),), torch.nan, device=image.device)
+    return torch.full((len(image),), torch.nan, dtype=torch.float32, device=image.device)
 
 
 def _alone(image: Tensor, truth: Tensor, score: Callable[..., Any], **settings: Any) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from generated import hole, pair, photo, save
 
 from refine.core.types import Sample
@@ -95,3 +96,60 @@ def test_swapped_image_and_mask_are_a_failure_that_says_so(root):
     (failure,), _ = told_by((root / "a_mask.png", image))
     assert isinstance(failure, Failure)
     assert re.search(r"mask .*a\.png looks like a photo.*did you swap image and mask\?", failure.reason)
+
+
+def cutout(under: int) -> np.ndarray:
+    """A photo whose left third is fully transparent, with a color under it; the next column is half transparent."""
+    values = photo(channels=4)
+    values[..., 3] = 255
+    values[:, :16], values[:, :16, 3], values[:, 16, 3] = under, 0, 128
+    return values
+
+
+def test_what_is_transparent_is_unknown_but_not_hole(root):
+    samples = []
+    for under in (0, 200):
+        save(root / "a.png", cutout(under)), save(root / "m.png", hole())
+        samples += dataset_of((root / "a.png", root / "m.png"))
+    black, gray = samples
+    assert np.array_equal(black.mask[0, 0].numpy() == 1, hole())
+    transparent = np.arange(48)[None] < 16
+    assert np.array_equal(black.network_mask[0, 0].numpy() == 1, hole() | transparent)
+    assert np.array_equal(black.image.numpy(), gray.image.numpy())  # the hidden color does not matter
+    colors = (cutout(0)[..., :3] / np.float32(255)).astype(np.float32)
+    seen = black.image[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(seen[:, 16:], colors[:, 16:])
+    assert np.array_equal(seen[35, 3], colors[35, 16])  # the nearest known pixel, half transparent as it is
+
+
+def test_an_opaque_picture_is_given_to_the_network_as_it_is(root):
+    save(root / "a.png", np.dstack([photo(), np.full((40, 48), 1, np.uint8)])), save(root / "m.png", hole())
+    (sample,) = dataset_of((root / "a.png", root / "m.png"))
+    assert sample.unknown is None and sample.network_mask is sample.mask
+    assert np.array_equal(sample.image[0].permute(1, 2, 0).numpy(), (photo() / np.float32(255)).astype(np.float32))
+
+
+def test_the_truth_keeps_its_hidden_colors_and_says_where_nobody_sees_them(root):
+    image, mask = save(root / "a.png", cutout(200)), save(root / "m.png", hole())
+    with pytest.warns(UserWarning, match="fully transparent in part of the hole"):
+        sample = PairDataset([ImageMaskPair("a", image, mask, image)], MaskOptions(), "png")[0]
+    assert sample.truth[0, :, 0, 0].tolist() == [np.float32(200 / 255)] * 3
+
+
+def test_transparency_as_the_mask(root):
+    save(root / "a.png", cutout(0)), save(root / "b.png", photo())
+    (sample,) = dataset_of((root / "a.png", "alpha"))
+    assert np.array_equal(sample.mask[0, 0].numpy() == 1, np.broadcast_to(np.arange(48) < 16, (40, 48)))
+    (lower,) = dataset_of((root / "a.png", "alpha"), threshold=0.4)  # 128 of 255 is 0.498 transparent
+    assert lower.mask[0, 0, 0].sum() == 17
+    (failure,) = dataset_of((root / "b.png", "alpha"))
+    assert isinstance(failure, Failure) and "the image has no alpha channel" in failure.reason
+
+
+def test_a_hole_around_which_all_is_transparent_is_told(root):
+    values = photo(channels=4)
+    values[..., 3] = hole() * 255
+    save(root / "a.png", values), save(root / "m.png", hole())
+    with pytest.warns(UserWarning, match="leaves only fully transparent pixels outside the hole"):
+        (sample,) = dataset_of((root / "a.png", root / "m.png"))
+    assert sample.network_mask.min() == 1 and sample.image[0, :, ~torch.from_numpy(hole())].max() == 0

@@ -2,6 +2,9 @@
 
 import pytest
 from listings import find, found, touch
+from tars import write as write_tar
+
+from refine.data.discovery import find_pairs
 
 
 def test_one_image(root):
@@ -44,3 +47,17 @@ def test_requests_without_sense(root, input, mask, masks, message):
         touch(root, "a.png", "list.csv")
     with pytest.raises(ValueError, match=message):
         find(root / input, mask and root / mask, masks and root / masks)
+
+
+def test_the_transparency_of_each_image_as_its_mask(root):
+    """In every kind of input; masks beside the images are no images."""
+    touch(root, "a.png", "sub/b.png", "sub/b_mask.png")
+    (root / "list.csv").write_text("image\nsub/b.png\n")
+    write_tar(root / "c.tar", {"c.png": b""})
+    keys = {".": ["a", "sub/b"], "a.png": ["a"], "list.csv": ["sub/b"], "c.tar": ["c"]}
+    for name, expected in keys.items():
+        pairs, failures = find_pairs(str(root / name), "alpha", None, "/nowhere")
+        assert ([pair.key for pair in pairs], failures) == (expected, [])
+        assert {pair.mask for pair in pairs} == {"alpha"} and pairs[0].files == (pairs[0].image,)
+    with pytest.raises(ValueError, match="exclude each other"):
+        find_pairs(str(root), "alpha", "masks", "/nowhere")

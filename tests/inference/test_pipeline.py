@@ -113,7 +113,23 @@ def test_modes_are_kept(tmp_path, predict, mode):
         got, original = np.atleast_3d(np.asarray(result)), np.atleast_3d(np.asarray(original.convert(expected)))
     assert np.array_equal(got[~hole()], original[~hole()])
     if mode in ("RGBA", "LA"):
-        assert np.array_equal(got[..., -1], original[..., -1])
+        assert np.array_equal(got[..., -1], np.where(hole(), 255, original[..., -1]))
+
+
+def test_transparency_as_the_mask(tmp_path, predict):
+    opaque = np.full((40, 48), 255, np.uint8)
+    clear = np.where(hole(), 0, 255).astype(np.uint8)
+    save(tmp_path / "in" / "a.png", np.dstack([photo(), clear]))
+    save(tmp_path / "in" / "b.png", photo())
+    save(tmp_path / "truth" / "a.png", photo())
+    outcome = predict("mask=alpha", f"truth={tmp_path / 'truth'}")
+    assert outcome.status == 1 and "the image has no alpha channel" in failures(tmp_path / "out")["b"]
+    result = read(tmp_path / "out" / "a.png")
+    assert np.array_equal(result[..., 3], opaque) and np.array_equal(result[~hole()][:, :3], photo()[~hole()])
+    (row,) = table(tmp_path / "out" / ".refine" / "rows.csv")
+    error = ((result[..., :3][hole()] / 255.0 - photo()[hole()] / 255.0) ** 2).mean()
+    assert float(row["psnr_hole_torchmetrics"]) == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    assert float(row["plain.psnr_hole_torchmetrics"]) > 0 and float(row["upscaled.psnr_hole_torchmetrics"]) > 0
 
 
 def test_thirty_sizes_are_kept(tmp_path, predict):

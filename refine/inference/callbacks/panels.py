@@ -96,7 +96,7 @@ class Panels(Callback):
         size = (input_image.shape[-2], input_image.shape[-1])
         images = {"refined": refinement.image, "truth": sample.truth, **controls}
         if "plain" not in images:
-            images["plain"] = self.plain(sample.image, sample.mask, key=sample.key).image
+            images["plain"] = self.plain(sample.image, sample.network_mask, key=sample.key).image
         parts = {f"{name}.png": resized(image, size) for name, image in images.items() if image is not None}
         parts["input.png"] = marked(input_image, self._mask)
         parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, input_image, self._mask)

@@ -44,7 +44,7 @@ class ResultWriter(BasePredictionWriter):
         row = describe(refinement, sample, int(hole.sum())) | self.run_folder.take_notes(sample.key)
         if isinstance(sample.source.pair.mask, MaskGenerator):
             row["mask_hash"] = mask_hash(sample.key, hole)
-        data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format)
+        data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format, sample.key)
         self.run_folder.finish(f"{sample.key}.{self.format}", sample.source.inputs, data, row)
 
 
