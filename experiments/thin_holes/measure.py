@@ -20,7 +20,7 @@ import refine
 from refine.metrics.image import psnr, ssim
 
 SHRUNK, SIDE = 512, 192  # px: short side of the shrunk photo, and of the square out of its middle
-WIDTHS = (2, 4, 8)  # of the strokes, px
+WIDTHS = (2, 4, 8)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
 STROKES = 6
 ARMS = {
     "fixed": ("objective.adaptive=false",),
