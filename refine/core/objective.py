@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from refine.core.pyramid import downscale, erode, shrink_mask
+from refine.core.pyramid import downscale, erode, erode_adaptively, shrink_mask
 from refine.core.types import Level
 
 
@@ -84,13 +84,21 @@ class MultiscaleL1:
             scale it.
         known_weight: Weight of the term over the known pixels, >= 0. The published code has 1.
         factor: Ratio of neighboring levels of the pyramid, from which the Gaussian filter follows.
+        adaptive: True erodes by smaller circles where the hole is too thin for ``erosion``, see
+            :func:`refine.core.pyramid.erode_adaptively`, so that no hole goes without guided pixels. False erodes all
+            parts alike, as the paper does: a thin hole may lose all guided pixels, and its level is not refined.
 
     Raises:
         ValueError: For an even or negative erosion or a negative weight.
     """
 
     def __init__(
-        self, erosion: int = 15, native_size: int | None = None, known_weight: float = 0.0, factor: float = 2.0
+        self,
+        erosion: int = 15,
+        native_size: int | None = None,
+        known_weight: float = 0.0,
+        factor: float = 2.0,
+        adaptive: bool = False,
     ) -> None:
         if erosion < 0 or (erosion > 0 and erosion % 2 == 0):
             raise ValueError(f"objective.erosion must be an odd number of px, or 0 for none; got {erosion}.")
@@ -99,11 +107,16 @@ class MultiscaleL1:
         self.erosion = scaled_erosion(erosion, native_size)
         self.known_weight = known_weight
         self.factor = factor
+        self.adaptive = adaptive
 
     def prepare(self, level: Level, guide: Tensor) -> Comparison:
         """See :class:`Objective`."""
         size = (guide.shape[-2], guide.shape[-1])
-        guided = erode(shrink_mask(level.crop(level.mask), size), self.erosion) > 0
+        mask = level.crop(level.mask)
+        if self.adaptive:
+            guided = erode_adaptively(mask, size, self.erosion) > 0
+        else:
+            guided = erode(shrink_mask(mask, size), self.erosion) > 0
         known = level.mask == 0
 
         def loss(prediction: Tensor) -> Tensor:
@@ -117,5 +130,5 @@ class MultiscaleL1:
         has_pixels = pixels > 0
         if self.known_weight:
             has_pixels = has_pixels | known.flatten(1).any(1)
-        area = level.crop(level.mask).flatten(1).mean(1) * size[0] * size[1]  # of the hole, in px of the guide
+        area = mask.flatten(1).mean(1) * size[0] * size[1]  # of the hole, in px of the guide
         return Comparison(loss, (pixels / area.clamp(min=1)).clamp(max=1), has_pixels)

@@ -7,7 +7,6 @@
 import functools
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -21,6 +20,7 @@ from refine.autograd.precision import checked_precision, run_in
 from refine.core.backbone import FrontRear
 from refine.core.composite import composite
 from refine.core.history import OptimizationHistory
+from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
 from refine.core.objective import Objective
 from refine.core.optimization import single_evaluation, trainable_copy
 from refine.core.per_level import at_level, numbers
@@ -190,7 +190,9 @@ class Refiner:
     ) -> Refinement:
         """``multiscale_inpaint`` of Algorithm 1, for one image."""
         levels = self._levels(sample, conditions)
-        self._warn_if_single(levels)
+        if len(levels) == 1 and not self._warned and self.pyramid.max_levels != 1:
+            self._warned = True
+            warn_of_one_level(levels[0].size, self.pyramid.smallest_side)
         if not sample.mask.any():
             start = time.perf_counter()
             unchanged = (LevelResult.of(level, level.crop(level.image), start) for level in levels)
@@ -199,7 +201,10 @@ class Refiner:
         for index, level in enumerate(levels[1:], start=1):
             report = _reporter(on_step, index, len(levels), at_level(self.steps, index))
             results.append(self._refine_level(level, results[-1].image, index, report))
-        return Refinement(results[-1].image, tuple(results))
+        refinement = Refinement(results[-1].image, tuple(results))
+        if refinement.nothing_refined:
+            warn_of_nothing_refined(sample.key, levels[-1].size, len(levels) - 1)
+        return refinement
 
     def _predict(self, level: Level) -> LevelResult:
         """The plain prediction of the coarsest level; no graph is built."""
@@ -218,7 +223,8 @@ class Refiner:
         features = self._front(level)
         z = {name: trainable_copy(features.z[name]) for name in self.optimize}
         features = replace(features, z={**features.z, **z})
-        steps = at_level(self.steps, index) if bool(comparison.has_pixels) else 0
+        planned = at_level(self.steps, index)
+        steps = planned if bool(comparison.has_pixels) else 0
         optimizer = self.optimizer(z.values(), lr=at_level(self.lr, index)) if steps else None
         history = OptimizationHistory(self.keep)
         for update in range(steps + 1):
@@ -235,7 +241,8 @@ class Refiner:
             optimizer.step(single_evaluation(loss))
         prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
         losses = history.losses if bool(comparison.has_pixels) else []
-        return LevelResult.of(level, prediction, start, losses, kept, float(comparison.guided_fraction))
+        guided_fraction = float(comparison.guided_fraction)
+        return LevelResult.of(level, prediction, start, losses, kept, guided_fraction, skipped=steps < planned)
 
     def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
         """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
@@ -258,17 +265,6 @@ class Refiner:
             features = replace(features, z={**features.z, **z})
         within = functools.partial(run_in, self.precision, level.image.device)
         return selective.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
-
-    def _warn_if_single(self, levels: tuple[Level, ...]) -> None:
-        if len(levels) > 1 or self._warned or self.pyramid.max_levels == 1:
-            return
-        self._warned = True
-        height, width = levels[0].size
-        warnings.warn(
-            f"image {width}x{height} gives one level (smallest_side={self.pyramid.smallest_side}): nothing to refine "
-            "against; returned the plain prediction.",
-            stacklevel=4,
-        )
 
 
 class Upscaler(Refiner):

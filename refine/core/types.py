@@ -131,6 +131,8 @@ class LevelResult:
         kept: ``(B,)`` number of updates behind ``prediction``. Less than ``updates`` where the loss rose or became
             non-finite and the best iterate was kept; -1 where no iterate was finite and the guide was enlarged.
         guided_fraction: ``(B,)`` share of the level's hole in which the objective compares with the guide.
+        skipped: Bool, ``(B,)``; True where updates were planned but the objective had no pixel to compare, so that
+            the level keeps the plain prediction.
         seconds: Wall time spent at this level.
     """
 
@@ -140,6 +142,7 @@ class LevelResult:
     updates: Tensor
     kept: Tensor
     guided_fraction: Tensor
+    skipped: Tensor
     seconds: float
 
     @staticmethod
@@ -150,6 +153,7 @@ class LevelResult:
         losses: Sequence[float] = (),
         kept: int = 0,
         guided_fraction: float = 0.0,
+        skipped: bool = False,
     ) -> "LevelResult":
         """The result of one level of one image; the defaults are those of a level that is not refined.
 
@@ -160,6 +164,7 @@ class LevelResult:
             losses: Loss after 0, 1, 2 ... updates.
             kept: Number of updates behind the prediction.
             guided_fraction: Share of the hole that is compared with the guide, in [0, 1].
+            skipped: Whether updates were planned but there was no pixel to compare.
         """
         return LevelResult(
             prediction=prediction,
@@ -168,6 +173,7 @@ class LevelResult:
             updates=torch.tensor([max(0, len(losses) - 1)]),
             kept=torch.tensor([kept]),
             guided_fraction=torch.tensor([guided_fraction], dtype=torch.float32),
+            skipped=torch.tensor([skipped]),
             seconds=time.perf_counter() - start,
         )
 
@@ -183,6 +189,12 @@ class Refinement:
 
     image: Tensor
     levels: tuple[LevelResult, ...]
+
+    @property
+    def nothing_refined(self) -> bool:
+        """Whether updates were planned but an image of the batch was skipped at all of its levels."""
+        skipped = [level.skipped for level in self.levels[1:]]
+        return bool(skipped) and bool(torch.stack(skipped).all(0).any())
 
     @staticmethod
     def stack(refined: Sequence["Refinement"]) -> "Refinement":
@@ -207,7 +219,7 @@ def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
 
     tensors = {
         name: torch.cat([getattr(result, name) for result in results])
-        for name in ("prediction", "image", "updates", "kept", "guided_fraction")
+        for name in ("prediction", "image", "updates", "kept", "guided_fraction", "skipped")
     }
     losses = torch.cat([extended(result.losses) for result in results], dim=1)
     return LevelResult(**tensors, losses=losses, seconds=sum(result.seconds for result in results))

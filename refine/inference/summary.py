@@ -22,14 +22,16 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with
         ``mean``, ``error`` (standard error of the mean) and ``n``, ``gain`` over each control likewise, from the same
-        images, ``verdicts`` (how many are better, worse and unsure), ``masks`` (how many images have no hole and are
-        unchanged, are all hole, or have a mask of an unusual kind), ``seconds`` and ``peak_memory_mib``.
+        images, ``nothing_refined`` (how many had levels and a hole but no pixel to compare), ``verdicts`` (how many are
+        better, worse and unsure), ``masks`` (how many images have no hole and are unchanged, are all hole, or have a
+        mask of an unusual kind), ``seconds`` and ``peak_memory_mib``.
     """
     names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
     summary: dict[str, Any] = {
         "images": {"n": len(rows), "hash": list_hash(str(row["key"]) for row in rows)},
         "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
         "gain": {control: _gains(rows, names, control) for control in CONTROLS},
+        "nothing_refined": sum(bool(row.get("nothing_refined")) for row in rows),
         "seconds": _mean(row.get("seconds") for row in rows),
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
     }
@@ -50,6 +52,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         line = f"{name} {_with_error(summary['scores'][name])}"
         gains = {control: gain[name] for control, gain in summary["gain"].items() if name in gain}
         lines.append(line + "".join(f", {control} {_with_error(gain, '+')}" for control, gain in gains.items()))
+    if n := summary["nothing_refined"]:
+        lines.append(
+            f"nothing refined: {n} of {summary['images']['n']} images have holes too thin for the erosion and keep the "
+            "plain prediction; objective.adaptive=true refines them too"
+        )
     if "verdicts" in summary:
         lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))
     for kind, n in summary.get("masks", {}).items():

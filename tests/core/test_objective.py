@@ -61,6 +61,21 @@ def test_a_hole_too_thin_for_the_erosion_has_nothing_to_compare():
     assert reference.loss(level.image + 0.5).item() == pytest.approx(0.5)
 
 
+def test_an_adaptive_erosion_compares_thin_holes_too():
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[0, :, 30:34, :] = 1
+    mask[1, :, 8:56, 8:56] = 1
+    level, guide = level_with(mask), torch.rand(2, 3, 32, 32)
+    fixed, adaptive = MultiscaleL1(15).prepare(level, guide), MultiscaleL1(15, adaptive=True).prepare(level, guide)
+    assert (fixed.has_pixels.tolist(), adaptive.has_pixels.tolist()) == ([False, True], [True, True])
+    assert adaptive.guided_fraction[0] == 1  # 2 px at this resolution: only a circle of 1 px fits
+    assert adaptive.guided_fraction[1] == fixed.guided_fraction[1]
+    thin = (downscale(level.image, (32, 32)) - guide).abs()[0, :, 15:17].mean()
+    losses = adaptive.loss(level.image), fixed.loss(level.image)
+    assert losses[0][0].item() == pytest.approx(thin.item(), abs=1e-6)
+    assert losses[0][1] == losses[1][1]
+
+
 def test_a_full_hole_has_no_known_term():
     level = level_with(torch.ones(1, 1, 64, 64))
     guide = torch.full((1, 3, 32, 32), 0.5)

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import warnings
 from contextlib import nullcontext
 from functools import partial
 
@@ -11,6 +12,7 @@ from torch import nn
 
 import refine
 from refine.core.backbone import FrontRear
+from refine.core.notices import NothingRefined
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner, Upscaler
@@ -182,12 +184,29 @@ def test_full_hole_is_refined():
 
 def test_an_empty_erosion_leaves_the_level_unrefined():
     image, mask = scene()
-    result = Refiner(Shift(), Pyramid(32), MultiscaleL1(31), steps=5)(image, mask)
+    refiner = Refiner(Shift(), Pyramid(32), MultiscaleL1(31), steps=5)
+    with pytest.warns(NothingRefined, match=r"a 64x64: none of its 1 levels was refined.*objective.adaptive=true"):
+        result = refiner(image, mask, key="a")
     level = result.levels[1]
+    assert level.skipped.tolist() == [True] and result.nothing_refined
     assert level.updates.tolist() == [0]
     assert level.losses.shape == (0, 1)
     assert level.guided_fraction.tolist() == [0.0]
     assert result.image[0, 0, 32, 32].item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("steps", "objective"), [(5, MultiscaleL1(31, adaptive=True)), (0, MultiscaleL1(31))])
+def test_what_is_refined_or_was_not_to_be_is_no_news(steps, objective):
+    image, mask = scene()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results = [
+            Refiner(Shift(), Pyramid(32), objective, steps=steps)(image, mask),
+            Refiner(Shift(), Pyramid(32), MultiscaleL1(31), steps=5)(image, mask * 0),
+            Upscaler(Shift(), Pyramid(32), MultiscaleL1(31), steps=5)(image, mask),
+        ]
+    assert [result.levels[1].updates.item() for result in results] == [steps, 0, 0]
+    assert not any(result.nothing_refined for result in results)
 
 
 def test_the_known_term_still_updates_when_the_erosion_is_empty():
@@ -202,8 +221,6 @@ def test_one_level_warns_once_and_is_the_plain_prediction():
     image, mask = scene(40, 40)
     with pytest.warns(UserWarning, match=r"image 40x40 gives one level \(smallest_side=32\)"):
         first = refiner(image, mask)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         refiner(image, mask)

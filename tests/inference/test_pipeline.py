@@ -159,6 +159,25 @@ def test_refinement_changes_the_result(tmp_path, predict):
     assert len(different) == 3
 
 
+def test_holes_too_thin_to_be_refined_are_told(tmp_path, predict):
+    thin, wide = np.zeros((40, 48), bool), np.zeros((40, 48), bool)
+    thin[20:23], wide[2:38, 2:46] = True, True
+    for name, mask in {"thin": thin, "wide": wide}.items():
+        save(tmp_path / "in" / f"{name}.png", photo())
+        save(tmp_path / "in" / f"{name}_mask.png", mask)
+    fixed = predict("preset=paper", "objective.erosion=9")
+    assert fixed.status == 0 and fixed.err.count("objective.adaptive=true") == 1
+    assert "nothing refined: 1 of 2 images have holes too thin" in fixed.err
+    rows = {row["key"]: row for row in table(tmp_path / "out" / ".refine" / "rows.csv")}
+    told = {key: (row["updates"], row["levels_refined"], row["nothing_refined"]) for key, row in rows.items()}
+    assert told == {"thin": ("0", "0", "True"), "wide": ("2", "1", "False")}
+    assert "thin 48x40: none of its 1 levels was refined" in (tmp_path / "out" / ".refine" / "log.txt").read_text()
+    adaptive = predict("preset=paper", "objective.erosion=9", "objective.adaptive=true", "overwrite=true")
+    assert adaptive.status == 0 and "nothing refined" not in adaptive.err
+    rows = {row["key"]: row for row in table(tmp_path / "out" / ".refine" / "rows.csv")}
+    assert {key: row["updates"] for key, row in rows.items()} == {"thin": "2", "wide": "2"}
+
+
 def test_holes_empty_full_and_at_the_border(tmp_path, predict):
     border = np.ones((40, 48), bool)
     border[5:-5, 5:-5] = False

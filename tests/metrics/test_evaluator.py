@@ -153,3 +153,13 @@ def test_what_is_not_there_or_not_finite_is_left_out_and_counted():
     some = [*rows(3), {"key": "b", "psnr_hole_torchmetrics": math.inf}, {"key": "c"}]
     assert summarize(some)["scores"]["psnr_hole_torchmetrics"]["n"] == 3
     assert summarize([])["images"]["n"] == 0 and summary_lines(summarize([])) == []
+
+
+def test_a_summary_counts_the_images_that_refinement_left_as_they_were():
+    some = [{"key": "a", "nothing_refined": True}, {"key": "b", "nothing_refined": False}, {"key": "c"}]
+    summary = summarize(some)
+    assert summary["nothing_refined"] == 1
+    assert summary_lines(summary) == [
+        "nothing refined: 1 of 3 images have holes too thin for the erosion and keep the plain prediction; "
+        "objective.adaptive=true refines them too"
+    ]

@@ -228,7 +228,7 @@ def test_agreement_with_the_guide():
 
 
 def level(image, prediction):
-    return LevelResult(prediction, image, torch.zeros(0, 1), *[torch.zeros(1)] * 3, 0.0)
+    return LevelResult(prediction, image, torch.zeros(0, 1), *[torch.zeros(1)] * 4, 0.0)
 
 
 def test_scores_without_truth():
