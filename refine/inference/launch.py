@@ -192,7 +192,10 @@ def main() -> None:
     if not sys.stdin.isatty():
         _end_with_parent()
     application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)
-    application()
+    try:
+        application()
+    except KeyboardInterrupt:  # each job has said it; a launcher of processes would add its own traceback
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -153,3 +153,8 @@ def test_what_is_not_there_or_not_finite_is_left_out_and_counted():
     some = [*rows(3), {"key": "b", "psnr_hole_torchmetrics": math.inf}, {"key": "c"}]
     assert summarize(some)["scores"]["psnr_hole_torchmetrics"]["n"] == 3
     assert summarize([])["images"]["n"] == 0 and summary_lines(summarize([])) == []
+
+
+def test_one_image_has_no_error_of_its_mean():
+    lines = summary_lines(summarize(rows(1)))
+    assert any("(n = 1)" in line for line in lines) and not any("nan" in line or "±" in line for line in lines)
