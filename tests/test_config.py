@@ -139,7 +139,9 @@ def test_config_dir_adds_to_the_groups(tmp_path, name):
         made = settings(f"config_dir={folder}", "preset=mine", "backbone=own")
     assert (made["refiner"]["steps"], made["backbone"]["native_size"]) == (3, 77)
     assert settings("preset=paper")["refiner"]["steps"] == 15  # and leaves nothing behind
-    with pytest.raises(ConfigError, match="Could not find 'preset/mine'"):
+    with pytest.raises(
+        ConfigError, match=r"there is no preset=mine\. There are: default, paper, plain, reference, upscaled\.$"
+    ):
         settings("preset=mine")
 
 
@@ -365,3 +367,26 @@ def test_the_schema_knows_every_setting(schema):
 def test_what_no_schema_knows_is_refused():
     with pytest.raises(ConfigError, match="there is no setting 'nothing'"):
         PredictConfig.compose(["input=a", "output=b", "+nothing=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("preset=papper", "there is no preset=papper; did you mean paper?"),
+        ("backbone=minni", "there is no backbone=minni; did you mean mini"),
+        ("refiner.stpes=3", "did you mean refiner.steps"),
+        ("refiner.optimizer=adamv", "did you mean adam"),
+    ],
+)
+def test_a_misspelled_choice_is_told_what_it_may_have_meant(override, hint):
+    with pytest.raises(ConfigError, match=hint.replace("?", r"\?")):
+        compose("predict", [override])
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("adamw", "AdamW"), ("sgd", "SGD"), ("rmsprop", "RMSprop"), ("LBFGS", "LBFGS")]
+)
+def test_an_optimizer_is_chosen_by_its_name(name, target):
+    optimizer = compose("predict", [f"refiner.optimizer={name}"]).refiner.optimizer
+    assert optimizer._target_ == f"torch.optim.{target}" and optimizer._partial_
+    assert optimizer.get("max_iter") == (1 if target == "LBFGS" else None)

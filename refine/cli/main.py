@@ -1,6 +1,8 @@
 """``refine <command> key=value ...``, also ``python -m refine``."""
 
 import ast
+import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,23 +22,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: the command's own, or 2 if the request makes no sense.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return 0
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
     names = sorted(COMMANDS)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage(names))
         return 0 if arguments else 2
     command, *overrides = arguments
-    if command == "--version":
+    if command in ("-V", "--version"):
         print(f"refine {__version__}")
         return 0
     if command not in names:
-        return _complain(f"there is no command '{command}'; there are: {', '.join(names)}.")
+        close = difflib.get_close_matches(command, names, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return _complain(f"there is no command '{command}'; there are: {', '.join(names)}.{hint}")
     try:
         module = import_module(f"refine.cli.{command}")
         if {"-h", "--help"} & set(overrides):
             print(f"{module.__doc__}\n{_settings(command)}")
             return 0
+        if "--cfg" in overrides:
+            print(_composed(command, [override for override in overrides if override != "--cfg"]), end="")
+            return 0
         status: int = module.run(overrides)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:  # a user's error; anything else is ours and keeps its traceback
         return _complain(str(error))
     except KeyboardInterrupt:
@@ -50,7 +68,9 @@ def _usage(names: list[str]) -> str:
     for name in names:
         source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")  # an import would load torch
         lines.append(f"  {name:10}{(ast.get_docstring(ast.parse(source)) or '').splitlines()[0]}")
-    return "\n".join([*lines, "", "refine <command> --help shows its settings"])
+    return "\n".join(
+        [*lines, "", "refine <command> --help shows its settings, refine <command> key=value ... --cfg those of a run"]
+    )
 
 
 def _settings(command: str) -> str:
@@ -59,8 +79,20 @@ def _settings(command: str) -> str:
 
     groups = sorted(folder for folder in CONFIGS.iterdir() if folder.is_dir())
     choices = [f"  {group.name}= {' '.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups]
-    settings = (CONFIGS / f"{command}.yaml").read_text(encoding="utf-8").partition("\n\n")[2]
+    defaults, _, settings = (CONFIGS / f"{command}.yaml").read_text(encoding="utf-8").partition("\n\n")
+    for entry in (line.strip(" -").split(": ") for line in defaults.splitlines() if line.startswith("  - ")):
+        if len(entry) == 2 and (file := CONFIGS / entry[0] / f"{entry[1]}.yaml").is_file():
+            settings += f"\n{entry[0]}:\n" + "".join(f"  {line}\n" for line in file.read_text("utf-8").splitlines())
     return "choices:\n" + "\n".join(choices) + "\n\nsettings:\n" + settings.replace(": ???", ":")
+
+
+def _composed(command: str, overrides: list[str]) -> str:
+    """The settings of a run as YAML, with nothing run."""
+    from omegaconf import OmegaConf
+
+    from refine.config import compose
+
+    return OmegaConf.to_yaml(compose(command, overrides))
 
 
 def _complain(message: str) -> int:

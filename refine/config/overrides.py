@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -35,6 +35,7 @@ _HERE = Path(__file__).resolve().parents[1]
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())
 _LOCK = threading.Lock()  # Hydra's state is global
 _RENAMED = {"refiner.checkpoint": "refiner.gradient_checkpointing"}  # old spellings, for one release
+OPTIMIZERS = {name.lower(): name for name in "Adam AdamW NAdam RAdam Adamax SGD RMSprop Adagrad LBFGS".split()}
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -51,7 +52,8 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: If an override is malformed, or names what is not there.
     """
-    paths, config_dir, others = _split([_current(override) for override in overrides])
+    current = [_current(override) for override in overrides]
+    paths, config_dir, others = _split([single for override in current for single in _optimizer(override)])
     if config_dir is not None:
         existing = _existing_folder(config_dir)
         look_in(str(existing), str(existing / "backbone"))
@@ -74,6 +76,34 @@ def _current(override: str) -> str:
         return override
     warnings.warn(f"{key} is now called {_RENAMED[key]}; the old name works in this release only.", stacklevel=3)
     return f"{_RENAMED[key]}={value}"
+
+
+def did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
+    """What a misspelled word may have meant, as the end of a sentence: ``; did you mean x?``, or a full stop.
+
+    Args:
+        word: What was given.
+        words: What there is.
+        cutoff: Least similarity, in [0, 1].
+    """
+    close = difflib.get_close_matches(word, list(words), n=2, cutoff=cutoff)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def _optimizer(override: str) -> list[str]:
+    """``refiner.optimizer=adamw`` as the overrides it stands for; another override as it is."""
+    key, _, value = override.partition("=")
+    if key != "refiner.optimizer" or value.startswith(("{", "$")):
+        return [override]
+    name = OPTIMIZERS.get(value.lower())
+    if name is None:
+        raise ConfigError(
+            f"{override}: expected one of {', '.join(OPTIMIZERS)}{did_you_mean(value, OPTIMIZERS)} "
+            "Any other: refiner.optimizer._target_=<its class>."
+        )
+    # An update is one evaluation of the loss, so that LBFGS must not do several by itself.
+    settings = ("max_iter=1", "tolerance_grad=0", "tolerance_change=0") if name == "LBFGS" else ()
+    return [f"{key}._target_=torch.optim.{name}", *(f"++{key}.{setting}" for setting in settings)]
 
 
 def _split(overrides: Sequence[str]) -> tuple[dict[str, str], str | None, list[str]]:
@@ -104,7 +134,8 @@ def _compose(command: str, overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return hydra_compose(command, overrides)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(_unknown_key(command, str(error), overrides) or describe(error)) from None
+        message = _unknown_key(command, str(error), overrides) or _unknown_choice(str(error), overrides)
+        raise ConfigError(message or describe(error)) from None
     finally:
         GlobalHydra.instance().hydra = outer
 
@@ -125,6 +156,18 @@ def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
                 key, setting_paths, n=2, cutoff=0.7
             )
             return f"there is no setting '{key}'" + (f"; did you mean {' or '.join(close)}?" if close else ".")
+    return ""
+
+
+def _unknown_choice(message: str, overrides: list[str]) -> str:
+    """Message on a choice that its group does not have, with similar ones; empty if the error has another cause."""
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if f"Could not find '{group}/{value}'" in message:
+            listing = message.partition("Config search path:")[0].splitlines()
+            names = [line.strip() for line in listing if line.startswith("\t")]
+            listed = f" There are: {', '.join(names)}." if names else ""
+            return f"there is no {override}{did_you_mean(value, names)}{listed}"
     return ""
 
 

@@ -1,11 +1,12 @@
 """Images in a folder and all folders below it, with masks beside them, in a folder of their own, or drawn."""
 
+import difflib
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from refine.data.masks import MaskGenerator
+from refine.data.masks import KINDS, MaskGenerator
 from refine.data.names import ByName, on_disk, same_text
 from refine.data.pairs import HIDDEN, Failure, ImageMaskPair, Listing, Unused, is_hidden, reason_of
 from refine.io.files import RUN_FOLDER, same_path
@@ -83,7 +84,9 @@ def mask_folder(path: str, images: Path) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"masks={path}: no such folder.")
+        close = difflib.get_close_matches(str(path), KINDS, n=1)
+        hint = f" Did you mean masks={close[0]}?" if close else f" {', '.join(KINDS)} draw masks into whole photos."
+        raise ValueError(f"masks={path}: no such folder.{hint}")
     if same_path(folder, images):
         raise ValueError(f"masks={path} is the folder of the images; leave it out, x_mask.png beside x.png is found.")
     return folder

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
@@ -32,6 +33,7 @@ from refine.inference.slots import own_device
 from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
+SHARED = ", several jobs at once"  # end of a machine's name, whose seconds are not those of one job alone
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
 
 
@@ -126,7 +128,11 @@ def task(config: DictConfig) -> int:
     print(f"refine: job {job.name}", file=sys.stderr, flush=True)
     with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
         status, reason = _predict(job.overrides)
-    write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": _machine()}, job.record)
+    write_job(
+        job.output,
+        {**job.about, "status": status, "reason": reason, "machine": _machine() + (SHARED if _is_shared() else "")},
+        job.record,
+    )
     if status in STOPPED:
         raise SystemExit(status)
     return status
@@ -146,6 +152,12 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
         return 1, f"{type(error).__name__}: {error}"
     reasons = {0: "", 130: "interrupted", 143: "stopped"}
     return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
+
+
+def _is_shared() -> bool:
+    """Whether the launcher does several jobs at once on this machine."""
+    launcher = HydraConfig.get().launcher if HydraConfig.initialized() else {}
+    return bool(launcher.get("n_jobs", 1) != 1)
 
 
 def _machine() -> str:
@@ -180,7 +192,10 @@ def main() -> None:
     if not sys.stdin.isatty():
         _end_with_parent()
     application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)
-    application()
+    try:
+        application()
+    except KeyboardInterrupt:  # each job has said it; a launcher of processes would add its own traceback
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

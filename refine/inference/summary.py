@@ -101,4 +101,5 @@ def _mean(values: Iterable[float | None]) -> dict[str, float]:
 
 
 def _with_error(value: Mapping[str, float], sign: str = "") -> str:
-    return f"{value['mean']:{sign}.4g} ± {value['error']:.2g}"
+    error = f" ± {value['error']:.2g}" if math.isfinite(value["error"]) else f" (n = {value['n']})"
+    return f"{value['mean']:{sign}.4g}{error}"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from refine.studies.gallery import KINDS, LARGEST, Case, best_arm, choose, first_scores, pictures
 from refine.studies.spec import CONTROLS, Study, StudyRun
-from refine.studies.statistics import COSTS
+from refine.studies.statistics import COSTS, certain
 
 TEMPLATE = Path(__file__).parent / "report.html"
 SIDES = (LARGEST, 640, 512, 384, 256, 128)  # px, longer side of the pictures: the largest that keeps the page small
@@ -73,7 +73,7 @@ def _data_url(kind: str, data: bytes) -> str:
 
 
 def _heads(study: Study) -> list[str]:
-    differences = [[f"− {reference}", "95 % interval", "wins"] for reference in study.references]
+    differences = [[f"− {reference}", "95 % interval", "p (Holm)", "wins"] for reference in study.references]
     return ["arm", "n", "mean", *itertools.chain(*differences), *COSTS.values()]
 
 
@@ -102,11 +102,12 @@ def _cells(
     for reference in study.references:
         row = results.get(reference)
         if row is None or not row["n"]:  # the reference itself, or no pair
-            cells += [_cell(None, "")] * 3
+            cells += [_cell(None, "")] * 4
             continue
-        sure = "sure" if row["low"] > 0 or row["high"] < 0 else ""
+        sure = "sure" if certain(row) else ""
         cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
         cells.append(_cell(row["low"], f"[{row['low']:+.3g}, {row['high']:+.3g}]"))
+        cells.append(_cell(row["p_holm"], f"{row['p_holm']:.2g}"))
         cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
     return cells + [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
 

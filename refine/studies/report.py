@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import polars as pl
 
+from refine.inference.launch import SHARED
 from refine.io.files import write_atomic
+from refine.metrics.bootstrap import FEWEST_IMAGES
 from refine.studies import html as page
 from refine.studies import plots
 from refine.studies.html import number
 from refine.studies.plan import machines
 from refine.studies.spec import FILE, Study, StudyRun
-from refine.studies.statistics import COSTS, compare, costs, read_rows
+from refine.studies.statistics import COSTS, certain, compare, costs, read_rows
 
 MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -62,6 +64,8 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
 def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:
     """What has to be known before reading a number."""
     notes = [_about(compared, machines)] if len(compared) else ["No arm has both results and scores yet."]
+    if len(compared) and any(machine.endswith(SHARED) for machine in machines):
+        notes.append("Seconds were measured with several jobs at once on a machine; one job alone takes less time.")
     if problems:
         notes.append("\n- ".join(["Incomplete:", *(f"{name}: {reason}" for name, reason in problems.items())]))
     return notes
@@ -90,10 +94,16 @@ def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Se
 def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
     counts = sorted(set(compared["n"]))
     n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    few = (
+        f"Nothing is bold with fewer than {FEWEST_IMAGES} images: so few cannot tell a difference from chance. "
+        if any(0 < count < FEWEST_IMAGES for count in counts)
+        else ""
+    )
     return (
         f"{n} images per comparison, {' and '.join(machines) or 'machine unknown'}. Differences are paired, with 95 % "
-        "bootstrap intervals over images, of each comparison by itself; wins are the share of images on which the arm "
-        "is better; bold: the interval excludes 0. Seconds are the median of an image's refinement, without reading "
+        "intervals over images, of each comparison by itself; p (Holm) is from a sign-flip test, adjusted for all "
+        "comparisons of the table; wins are the share of images on which the arm is better; bold: the interval "
+        f"excludes 0. {few}Seconds are the median of an image's refinement, without reading "
         "and writing; guided is the mean share of the hole that is compared with the coarser level, at the last level."
     )
 
@@ -102,7 +112,7 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
     """One score of one group: arms below each other, references side by side."""
     head = ["arm", "mean"]
     for reference in study.references:
-        head += [f"- {reference} [95 %]", "wins"]
+        head += [f"- {reference} [95 %]", "p (Holm)", "wins"]
     head += [*COSTS.values()] if with_cost else []
     lines = []
     for arm in study.arms:
@@ -121,11 +131,11 @@ def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: 
 
 def _cells(row: dict[str, float] | None) -> list[str]:
     if row is None:  # the reference itself
-        return ["", ""]
+        return ["", "", ""]
     if not row["n"]:
-        return ["no pair", ""]
+        return ["no pair", "", ""]
     text = f"{row['difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
-    return [f"**{text}**" if row["low"] > 0 or row["high"] < 0 else text, f"{100 * row['wins']:.0f} %"]
+    return [f"**{text}**" if certain(row) else text, f"{row['p_holm']:.2g}", f"{100 * row['wins']:.0f} %"]
 
 
 def publish(folder: Path, output: Path, command: Sequence[str]) -> None:

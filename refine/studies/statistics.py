@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from refine.inference.finished_run import read_finished_rows
-from refine.metrics.bootstrap import interval
+from refine.metrics.bootstrap import FEWEST_IMAGES, holm, interval, sign_flip_p
 from refine.studies.spec import Study, StudyRun
 
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
@@ -68,19 +68,32 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         One row per group, arm, score and reference: ``n`` images that both have, ``mean`` of the arm over them,
-        ``reference_mean``, ``difference`` (arm minus reference) with its interval ``low``, ``high``, ``wins``: the
-        share of images on which the arm is better, ties counting half; and ``unpaired``, images only one of them has.
+        ``reference_mean``, ``difference`` (arm minus reference) with its interval ``low``, ``high``, ``p`` of a
+        sign-flip test and ``p_holm``, adjusted for all comparisons by this score in this group; ``wins``: the share of
+        images on which the arm is better, ties counting half; and ``unpaired``, images only one of them has.
     """
     table = []
     for group in study.groups:
         for score in (score for score in study.scores if score in rows.columns):
             values = {arm: _values(rows, group, arm, score) for arm in study.arms}
+            family: list[dict[str, Any]] = []
             for arm, arm_values in values.items():
                 for reference in study.references:
                     if arm != reference and arm_values:
                         paired = _paired(score, arm_values, values[reference])
-                        table.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
+                        family.append({"group": group, "arm": arm, "score": score, "reference": reference, **paired})
+            adjusted = holm([row["p"] for row in family])
+            table += [{**row, "p_holm": p_value} for row, p_value in zip(family, adjusted, strict=True)]
     return pl.DataFrame(table, infer_schema_length=None)
+
+
+def certain(row: Mapping[str, Any]) -> bool:
+    """Whether a comparison stands out: its interval excludes 0, and enough images stand behind it.
+
+    Args:
+        row: Row of :func:`compare`.
+    """
+    return bool(row["n"] >= FEWEST_IMAGES and (row["low"] > 0 or row["high"] < 0))
 
 
 def _values(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
@@ -100,7 +113,7 @@ def _paired(
     arm_scores = np.array([arm_values[image] for image in images])
     reference_scores = np.array([reference_values[image] for image in images])
     if not images:
-        undefined = dict.fromkeys(("mean", "reference_mean", "difference", "low", "high", "wins"), float("nan"))
+        undefined = dict.fromkeys(("mean", "reference_mean", "difference", "low", "high", "p", "wins"), float("nan"))
         return {"n": 0, **undefined, "unpaired": len(arm_values) + len(reference_values)}
     low, high = interval(arm_scores - reference_scores)
     better = gain(score, arm_scores) - gain(score, reference_scores)
@@ -111,6 +124,7 @@ def _paired(
         "difference": float((arm_scores - reference_scores).mean()),
         "low": float(low),
         "high": float(high),
+        "p": sign_flip_p(arm_scores - reference_scores),
         "wins": float(((better > 0) + 0.5 * (better == 0)).mean()),
         "unpaired": len(arm_values.keys() ^ reference_values.keys()),
     }

@@ -1,5 +1,6 @@
 """The entry point: usage, help, version, and what is no command."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from generated import refine
 
 import refine as package
+from refine.cli.main import main
 from refine.config import CONFIGS
 
 
@@ -62,3 +64,27 @@ def test_our_own_faults_keep_their_traceback(monkeypatch):
     monkeypatch.setattr("refine.cli.predict.run", fail)
     with pytest.raises(RuntimeError, match="ours"):
         refine("predict")
+
+
+def test_a_misspelled_command_is_told_what_it_may_have_meant(capsys):
+    assert main(["predct"]) == 2
+    assert "Did you mean predict?" in capsys.readouterr().err
+
+
+def test_help_shows_the_settings_of_groups_with_their_meaning(capsys):
+    assert main(["predict", "--help"]) == 0
+    assert "  steps: 15             # updates per level" in capsys.readouterr().out
+
+
+def test_cfg_prints_the_configuration_and_runs_nothing(tmp_path, capsys):
+    assert main(["predict", "input=no", f"output={tmp_path / 'o'}", "refiner.steps=3", "--cfg"]) == 0
+    assert "\n  steps: 3\n" in capsys.readouterr().out and not (tmp_path / "o").exists()
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from refine.cli.main import main; raise SystemExit(main(['--help']))"
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")

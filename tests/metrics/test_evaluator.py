@@ -163,3 +163,8 @@ def test_a_summary_counts_the_images_that_refinement_left_as_they_were():
         "nothing refined: 1 of 3 images have holes too thin for the erosion and keep the plain prediction; "
         "objective.adaptive=true refines them too"
     ]
+
+
+def test_one_image_has_no_error_of_its_mean():
+    lines = summary_lines(summarize(rows(1)))
+    assert any("(n = 1)" in line for line in lines) and not any("nan" in line or "±" in line for line in lines)

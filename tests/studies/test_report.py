@@ -1,6 +1,37 @@
-"""Results are published into a study's README."""
+"""What a report says, and where it is published."""
 
-from refine.studies.report import BEGIN, END, publish
+import pytest
+from finished import planted, write_study
+
+from refine.inference.finished_run import write_job
+from refine.inference.launch import SHARED
+from refine.inference.run_folder import JOB
+from refine.studies.report import BEGIN, END, MARKDOWN, PAGE, publish, write
+from refine.studies.spec import read_study
+
+
+@pytest.mark.parametrize(("n", "certain"), [(7, False), (8, True)])
+def test_nothing_is_bold_with_few_images_and_the_page_says_why(tmp_path, n, certain):
+    study = read_study(write_study(tmp_path / "q", "{question: '?', arms: {a: [refiner.steps=1]}, scores: [psnr]}"))
+    arms = {"plain": 1.0, "a": 2.0}
+    jobs = [
+        planted(tmp_path / arm, {f"{i}": {"psnr": base * (1 + 0.01 * i)} for i in range(n)})
+        for arm, base in arms.items()
+    ]
+    write(study, jobs, {}, tmp_path, page_mib=1)
+    text, page = (tmp_path / MARKDOWN).read_text(), (tmp_path / PAGE).read_text()
+    assert ("**+1" in text) == ('sure"' in page) == certain
+    assert all(("Nothing is bold with fewer than 8 images" in written) != certain for written in (text, page))
+    assert f" | {2 / 2**n:.2g} | 100 % |" in text and f">{2 / 2**n:.2g}<" in page  # p beside the interval
+
+
+def test_seconds_of_several_jobs_at_once_are_marked(tmp_path):
+    study = read_study(write_study(tmp_path / "q", "{question: '?', arms: {a: [refiner.steps=1]}, scores: [psnr]}"))
+    jobs = [planted(tmp_path / arm, {"x": {"psnr": 1}}) for arm in ("plain", "a")]
+    for machine, marked in (("CPU", False), (f"CPU{SHARED}", True)):
+        write_job(jobs[1].folder, {"machine": machine}, JOB)
+        write(study, jobs, {}, tmp_path, page_mib=1)
+        assert ("Seconds were measured with several jobs at once" in (tmp_path / PAGE).read_text()) == marked
 
 
 def test_another_file_of_a_study_is_published_at_its_own_mark(tmp_path):
