@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from refine.backbones.conformance.contract import check_blindness
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
@@ -62,7 +63,7 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     use_own_device()
     refiner, loggers = make_refiner(config), Loggers()
     run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone))
-    scoring = _scoring(config, refiner, run_folder)
+    scoring = _scoring(config, request, refiner, run_folder)
     panels = _panels(config, request, refiner, run_folder, scoring)
     callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]
     callbacks += [scoring] if scoring else []
@@ -82,9 +83,11 @@ def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
     return replace(request, pairs=[request.pairs[index] for index in indices])
 
 
-def _scoring(config: PredictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
+def _scoring(config: PredictConfig, request: Request, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
     if config.evaluate is False:
         return None
+    if any(pair.truth is not None for pair in request.pairs):
+        check_blindness(refiner.backbone)
     learned = learned_scores([name for name in config.metrics if name in PAIRWISE], config.lpips_weights)
     return Scoring(run_folder, Evaluator(refiner, always=config.evaluate is True, further=learned))
 

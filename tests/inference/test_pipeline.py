@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from generated import hole, pair, photo, refine, replaced, save
 from PIL import ExifTags, Image
 from rich.console import Console
 
+from refine.backbones.lama.adapter import LaMa
 from refine.core.types import Step
 from refine.inference import fingerprint
 from refine.inference.callbacks.progress import ProgressBar
@@ -1014,3 +1016,15 @@ def test_the_installed_command(tmp_path, tiny):
     assert ended.returncode == 1 and ended.stdout == ""
     assert "1 done, 1 failed" in ended.stderr and "Traceback" not in ended.stderr
     assert results(tmp_path / "out") == ["a.png"]
+
+
+def test_a_backbone_that_sees_the_truth_is_not_scored(tmp_path, predict, monkeypatch):
+    pair(tmp_path / "in", "a")
+    front = LaMa.front
+    monkeypatch.setattr(LaMa, "front", lambda self, level: front(self, replace(level, mask=level.mask * 0)))
+    outcome = predict("truth=input")
+    assert outcome.status == 2 and not results(tmp_path / "out")
+    assert "backbone 'lama' must not see the truth: what is in the hole changes the prediction" in outcome.err
+    assert predict("truth=input", "evaluate=false").status == 0
+    monkeypatch.setattr(LaMa, "front", front)
+    assert predict("truth=input", f"output={tmp_path / 'blind'}").status == 0

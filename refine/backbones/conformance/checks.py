@@ -17,6 +17,7 @@ from refine.core.types import Features, Level, Sample
 
 TOLERANCE = 1e-4  # of the prediction's standard deviation: batches and halves may round differently
 SMALLEST = 32  # px, if the backbone takes it
+SEEN = "what is in the hole changes the prediction; is the mask's polarity wrong, or is the hole not blanked?"
 
 
 def example(backbone: FrontRear, units: tuple[int, int] = (0, 1), seed: int = 0, batch: int = 1) -> Level:
@@ -108,16 +109,22 @@ def polarity(backbone: FrontRear) -> str:
     """The network sees the known pixels and not the hole."""
     level = example(backbone)
     first = _predict(backbone, level)
-    hole = level.mask > 0
-    inverted = 1 - level.image
-    inside = replace(level, image=torch.where(hole, inverted, level.image))
-    outside = replace(level, image=torch.where(hole, level.image, inverted))
+    outside = replace(level, image=torch.where(level.mask > 0, level.image, 1 - level.image))
     if not _differ(_predict(backbone, outside), first):
         return "other known pixels give the same prediction; is the mask's polarity wrong? 1 = hole"
-    if _differ(_predict(backbone, inside), first):
-        return "what is in the hole changes the prediction; is the mask's polarity wrong, or is the hole not blanked?"
+    if problem := blindness(backbone):
+        return problem
     if not _differ(_predict(backbone, replace(level, mask=1 - level.mask)), first):
         return "a flipped mask gives the same prediction: the network takes no notice of the mask"
+    return ""
+
+
+def blindness(backbone: FrontRear) -> str:
+    """The network does not see what is in the hole."""
+    level = example(backbone)
+    other = replace(level, image=torch.where(level.mask > 0, 1 - level.image, level.image))
+    if _differ(_predict(backbone, other), _predict(backbone, level)):
+        return SEEN
     return ""
 
 

@@ -71,6 +71,23 @@ def check(backbone: FrontRear) -> list[Finding]:
     return [run_check(backbone, entry) for entry in CHECKS]
 
 
+def check_blindness(backbone: FrontRear) -> None:
+    """Refuse a backbone that sees what is in the hole: scores against a truth that lies there would mean nothing.
+
+    Args:
+        backbone: Backbone to check, by two predictions at nearly the smallest size it takes. One that fails there
+            has shown nothing: what is wrong with it will be told of the images.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if run_check(backbone, Check("the hole is not seen", checks.blindness)).problem == checks.SEEN:
+        raise ValueError(
+            f"backbone '{backbone.name or type(backbone).__name__}' must not see the truth: {checks.SEEN} "
+            "Let front() set the hole's pixels to a constant (image * (1 - mask)); evaluate=false runs without scores."
+        )
+
+
 def run_check(backbone: FrontRear, entry: Check) -> Finding:
     """Run one check; whatever the backbone raises is a finding.
 
