@@ -62,7 +62,7 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     """
     use_own_device()
     refiner, loggers = make_refiner(config), Loggers()
-    run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone))
+    run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone.fingerprint()))
     scoring = _scoring(config, request, refiner, run_folder)
     panels = _panels(config, request, refiner, run_folder, scoring)
     callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]

@@ -1,14 +1,15 @@
 """Plan of a study on disk: settings and fingerprint of each run, and which runs are complete."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refine.config import PredictConfig
+from refine.inference.fingerprint import RunFingerprints
 from refine.inference.finished_run import read_finished_rows, read_job
-from refine.io.files import write_atomic
+from refine.io.files import hash_settings, write_atomic
 from refine.studies.labels import without_loggers
 from refine.studies.spec import FORMER, StudyRun
 
@@ -17,12 +18,22 @@ PLAN = "plan.json"
 
 
 def with_fingerprints(runs: Sequence[StudyRun]) -> list[StudyRun]:
-    """The runs, each with the fingerprint of its settings and of its inputs as they are now.
+    """The runs, each with the fingerprint of all that decides its results, as it is now.
+
+    A run that cannot be has one of its own, so that it is tried, and says why it fails.
 
     Args:
         runs: All runs of the study.
     """
-    return [dataclasses.replace(run, fingerprint=fingerprint(run.overrides)) for run in runs]
+    fingerprints = RunFingerprints()
+    return [dataclasses.replace(run, fingerprint=_fingerprint(run, fingerprints)) for run in runs]
+
+
+def _fingerprint(run: StudyRun, fingerprints: RunFingerprints) -> str:
+    try:
+        return fingerprints(PredictConfig.compose(without_loggers(run.overrides)))
+    except Exception as error:  # adapters of users raise anything
+        return hash_settings({"overrides": run.overrides, "error": str(error)})
 
 
 def write_plan(output: Path, runs: Sequence[StudyRun]) -> None:
@@ -59,28 +70,6 @@ def _planned(settings: dict[str, Any]) -> StudyRun:
     arm = FORMER.get(settings["arm"], settings["arm"])
     folder, overrides = Path(settings["folder"]), tuple(settings["overrides"])
     return StudyRun(settings["group"], arm, folder, overrides, settings["fingerprint"])
-
-
-def fingerprint(overrides: Sequence[str]) -> str:
-    """SHA-256 (hex) of a run's settings and of names, sizes and times of the files it reads.
-
-    Its output and its loggers are left out: a finished run is not done again to tell somebody else of it.
-
-    Args:
-        overrides: Settings of the run, ``key=value`` each.
-    """
-    texts = sorted(override for override in without_loggers(overrides) if not override.startswith("output="))
-    for override in texts.copy():
-        key, _, value = override.partition("=")
-        if key in ("input", "mask", "masks", "truth", "backbone.weights"):
-            texts += map(repr, _stamps(Path(value).expanduser()))
-    return hashlib.sha256("\n".join(texts).encode(errors="surrogateescape")).hexdigest()
-
-
-def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [(str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def problem(run: StudyRun) -> str:

@@ -1,6 +1,7 @@
 """What is done is known, and what is not says why."""
 
 from finished import planted
+from generated import pair
 
 from refine.inference.finished_run import write_job
 from refine.studies.plan import problem, read_plan, with_fingerprints, write_plan
@@ -8,8 +9,8 @@ from refine.studies.spec import StudyRun
 
 
 def test_what_makes_a_job_incomplete(tmp_path):
-    (tmp_path / "photo.png").write_bytes(b"1")
-    jobs = [StudyRun("", "a", tmp_path / "out" / "a", (f"input={tmp_path / 'photo.png'}", "output=somewhere"))]
+    pair(tmp_path / "in", "x")
+    jobs = [StudyRun("", "a", tmp_path / "out" / "a", (f"input={tmp_path / 'in'}", "output=somewhere"))]
     (job,) = jobs = with_fingerprints(jobs)
     write_plan(tmp_path / "out", jobs)
     assert read_plan(tmp_path / "out") == {"a": job}
@@ -22,17 +23,25 @@ def test_what_makes_a_job_incomplete(tmp_path):
     assert problem(job) == "results were removed"
     (job.folder / "x.png").touch()
     assert problem(job) == ""
-    (tmp_path / "photo.png").write_bytes(b"12")
+    pair(tmp_path / "in", "x", 1)
     (changed,) = with_fingerprints(jobs)
     assert problem(changed) == "run with other settings or inputs"
 
 
 def test_loggers_make_no_other_run(tmp_path):
-    plain = StudyRun("", "a", tmp_path, ("refiner.steps=3", "output=x"))
-    told = StudyRun("", "a", tmp_path, ("logger=[csv,wandb]", "+logger.tags=[a]", "refiner.steps=3", "output=x"))
-    changed = StudyRun("", "a", tmp_path, ("logger=wandb", "refiner.steps=4", "output=x"))
+    pair(tmp_path / "in", "x")
+    common = (f"input={tmp_path / 'in'}", "output=x")
+    plain = StudyRun("", "a", tmp_path, ("refiner.steps=3", *common))
+    told = StudyRun("", "a", tmp_path, ("logger=[csv,wandb]", "+logger.tags=[a]", "refiner.steps=3", *common))
+    changed = StudyRun("", "a", tmp_path, ("logger=wandb", "refiner.steps=4", *common))
     first, second, third = (run.fingerprint for run in with_fingerprints([plain, told, changed]))
     assert first == second != third
+
+
+def test_a_run_that_cannot_be_is_not_complete(tmp_path):
+    runs = [StudyRun("", "a", tmp_path / arm, (f"input={tmp_path / 'no'}", "output=x")) for arm in ("a", "b")]
+    first, second = with_fingerprints(runs)
+    assert first.fingerprint == second.fingerprint and problem(first) == "not run, or not to its end"
 
 
 def test_a_plan_of_before_names_its_control_as_now(tmp_path):
