@@ -151,9 +151,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         raise ValueError(f"output={output[-1]}: only an image given as a path has one; leave it out.")
     refiner, config = _cached(tuple(override for override in overrides if not override.startswith("output=")))
     if isinstance(image, Tensor):
-        batch = image if image.ndim == 4 else image[None]
-        result = refiner(batch, _mask_batch(mask, batch, config)).image
-        return result if image.ndim == 4 else result[0]
+        return _filled_tensor(image, mask, refiner, config)
     given: Any = upright_image(image) if isinstance(image, Image.Image) else image
     picture = _picture(given)
     target = None
@@ -166,6 +164,12 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         kind: Callable[[Path], Kind] = type(image)
         return kind(target)
     return _back(filled, given)  # type: ignore[return-value]
+
+
+def _filled_tensor(image: Tensor, mask: Any, refiner: Refiner, config: InpaintConfig) -> Tensor:
+    batch = image if image.ndim == 4 else image[None]
+    result = refiner(batch, _mask_batch(mask, batch, config)).image
+    return result if image.ndim == 4 else result[0]
 
 
 def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig) -> Picture:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from listings import find, found, touch, unused
 
-from refine.data.folders import DRAWN, LONELY, RESULTS, pairs_in_folder, pairs_with_drawn_masks
+from refine.data.folders import DRAWN, LONELY, RESULTS, pairs_in_folder, pairs_without_mask_files
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import HIDDEN, Unused, count_unused, say_unused
 from refine.io.formats import READ
@@ -169,7 +169,7 @@ def test_two_links_to_one_folder_of_masks(root, tmp_path):
 
 def test_masks_beside_images_are_named_where_masks_are_drawn(root):
     touch(root, "a.png", "a_mask.png", "iron_mask.png")
-    listing = pairs_with_drawn_masks(root, MaskGenerator("thin"), root / "out")
+    listing = pairs_without_mask_files(root, MaskGenerator("thin"), root / "out")
     assert [pair.key for pair in listing.pairs] == ["a", "iron_mask"]
     assert listing.unused == [Unused("a_mask.png", DRAWN)]
 
@@ -199,7 +199,7 @@ def test_every_file_is_used_or_failed_or_named_and_only_once(tmp_path_factory, k
         (base / folder).mkdir()
         touch(base / folder, *names)
     if kind == "drawn":
-        listing = pairs_with_drawn_masks(base / "in", MaskGenerator("thin"), base / "out")
+        listing = pairs_without_mask_files(base / "in", MaskGenerator("thin"), base / "out")
     else:
         mask = str(base / "one.png") if kind == "one" else None
         listing = pairs_in_folder(base / "in", mask, str(base / "holes") if kind == "folder" else None, base / "out")
