@@ -165,7 +165,7 @@ def _unknown_choice(message: str, overrides: list[str]) -> str:
         group, _, value = override.partition("=")
         if f"Could not find '{group}/{value}'" in message:
             listing = message.partition("Config search path:")[0].splitlines()
-            names = [line.strip() for line in listing if line.startswith("\t")]
+            names = [line.strip() for line in listing if line.startswith("\t") and not line.startswith("\tfile_")]
             listed = f" There are: {', '.join(names)}." if names else ""
             return f"there is no {override}{did_you_mean(value, names)}{listed}"
     return ""

@@ -31,7 +31,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "images": {"n": len(rows), "hash": list_hash(str(row["key"]) for row in rows)},
         "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
         "gain": {control: _gains(rows, names, control) for control in CONTROLS},
-        "nothing_refined": sum(bool(row.get("nothing_refined")) for row in rows),
+        "nothing_refined": sum(int(row.get("nothing_refined") or 0) for row in rows),
         "seconds": _mean(row.get("seconds") for row in rows),
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
     }

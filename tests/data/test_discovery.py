@@ -56,8 +56,9 @@ def test_the_transparency_of_each_image_as_its_mask(root):
     write_tar(root / "c.tar", {"c.png": b""})
     keys = {".": ["a", "sub/b"], "a.png": ["a"], "list.csv": ["sub/b"], "c.tar": ["c"]}
     for name, expected in keys.items():
-        pairs, failures = find_pairs(str(root / name), "alpha", None, "/nowhere")
-        assert ([pair.key for pair in pairs], failures) == (expected, [])
+        listing = find_pairs(str(root / name), "alpha", None, "/nowhere")
+        pairs = listing.pairs
+        assert ([pair.key for pair in pairs], listing.failures) == (expected, [])
         assert {pair.mask for pair in pairs} == {"alpha"} and pairs[0].files == (pairs[0].image,)
     with pytest.raises(ValueError, match="exclude each other"):
         find_pairs(str(root), "alpha", "masks", "/nowhere")

@@ -59,7 +59,7 @@ def guide(tmp_path_factory, common) -> Path:
 def test_your_first_ablation(guide):
     output = guide / "runs" / "my_steps"
     said = (guide / "said").read_text()
-    assert "### psnr_hole_torchmetrics\n| arm | mean | - plain [95 %] | wins |" in said
+    assert "### psnr_hole_torchmetrics\n| arm | mean | - plain [95 %] | p (Holm) | wins |" in said
     assert all(f"\n| {arm} | " in said for arm in ("plain", "upscaled", "steps-1", "steps-3", "low_lr"))
     assert said == (output / "report.md").read_text()
     rows = pl.read_parquet(output / "results.parquet")

@@ -69,7 +69,7 @@ def describe(refinement: Refinement, sample: Sample, hole_pixels: int) -> dict[s
         "mask_kind": sample.source.mask_kind,
         "levels": len(refinement.levels),
         "levels_refined": sum(level.updates.item() > 0 for level in refined),
-        "nothing_refined": refinement.nothing_refined,
+        "nothing_refined": int(refinement.nothing_refined),
         "updates": " ".join(str(level.updates.item()) for level in refined),
         "kept": " ".join(str(level.kept.item()) for level in refined),
         "guided": " ".join(f"{level.guided_fraction.item():.3f}" for level in refined),
