@@ -12,6 +12,7 @@ from listings import find, unused
 from tars import png, sample, write
 
 from refine.data.archives import BESIDE, DRAWN, PART, pairs_in_tars
+from refine.data.discovery import find_pairs
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import HIDDEN
 from refine.io.tar import DANGLING, REPLACED
