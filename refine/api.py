@@ -23,16 +23,15 @@ from torch import Tensor
 from refine.config import InpaintConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
-from refine.io.decode import planes_8
 from refine.io.encode import check_format, encode
 from refine.io.exif import upright_image
 from refine.io.files import write_atomic
 from refine.io.formats import WRITTEN
-from refine.io.mask import as_mask, as_picture, read_mask
+from refine.io.in_memory import image_like, mask_of, picture_of
+from refine.io.mask import MaskOptions, as_mask, read_mask
 from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
-from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
+from refine.io.transparency import ALPHA, doubt, network_view, transparent_hole
 
-PIL_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 KEYWORDS = {
     "weights": "backbone.weights",
     "cut": "backbone.cut",
@@ -153,7 +152,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     if isinstance(image, Tensor):
         return _filled_tensor(image, mask, refiner, config)
     given: Any = upright_image(image) if isinstance(image, Image.Image) else image
-    picture = _picture(given)
+    picture = read_picture(given) if isinstance(given, str | Path) else picture_of(given)
     target = None
     if isinstance(image, str | Path):
         target = Path(output[-1] if output else Path(image).with_name(f"{Path(image).stem}_inpainted.{config.format}"))
@@ -163,7 +162,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
         _write(filled, target)
         kind: Callable[[Path], Kind] = type(image)
         return kind(target)
-    return _back(filled, given)  # type: ignore[return-value]
+    return image_like(filled, given)  # type: ignore[return-value]
 
 
 def _filled_tensor(image: Tensor, mask: Any, refiner: Refiner, config: InpaintConfig) -> Tensor:
@@ -174,8 +173,7 @@ def _filled_tensor(image: Tensor, mask: Any, refiner: Refiner, config: InpaintCo
 
 def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig) -> Picture:
     if isinstance(mask, str) and mask == ALPHA:
-        threshold, invert, dilate, _ = config.mask_options
-        hole = as_mask(transparency(picture), threshold, invert, dilate, "luminance")
+        hole = transparent_hole(picture, MaskOptions(*config.mask_options))
     else:
         hole = _hole(mask, config, picture)
     if hole.shape != picture.size:
@@ -185,40 +183,8 @@ def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig
         )
     if (found := doubt(hole, picture, config.mask_invert)) is not None:
         warnings.warn(f"the mask {found}", stacklevel=3)
-    hidden = invisible(picture)
-    unknown = hole if hidden is None else hole | hidden
-    image = to_tensor(without_hidden_colors(picture, hole))
-    return fill(picture, refiner(image, mask_to_tensor(unknown)).image.cpu(), hole)
-
-
-def _picture(image: Any) -> Picture:
-    if isinstance(image, str | Path):
-        return read_picture(image)
-    if isinstance(image, Image.Image):
-        if image.mode not in PIL_MODES:
-            raise ValueError(f"a PIL image must have mode {' '.join(PIL_MODES)}; got {image.mode}. Convert it first.")
-        image = planes_8(image) if image.mode in ("1", "P", "PA") else np.asarray(image)
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be a path, PIL image, numpy array or torch tensor; got {type(image).__name__}.")
-    planes = image[..., None] if image.ndim == 2 else image
-    if image.dtype not in (np.uint8, np.uint16) or planes.ndim != 3 or planes.shape[2] not in (1, 2, 3, 4):
-        raise ValueError(
-            f"an image array must be uint8 or uint16, (H,W) or (H,W,1..4); got {image.dtype} {image.shape}. "
-            "Use a float tensor (3,H,W) for values in [0,1]."
-        )
-    colors = planes.shape[2] - (planes.shape[2] in (2, 4))
-    alpha = planes[..., colors] if colors < planes.shape[2] else None
-    return Picture(np.ascontiguousarray(planes[..., :colors]), alpha, None, None)
-
-
-def _back(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-    planes = picture.planes
-    if isinstance(like, np.ndarray):
-        return planes.reshape(like.shape)
-    result = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    same = result.mode == like.mode
-    result.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
-    return result
+    seen, unknown = network_view(picture, hole)
+    return fill(picture, refiner(to_tensor(seen), mask_to_tensor(unknown)).image.cpu(), hole)
 
 
 def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:
@@ -242,12 +208,7 @@ def _hole(mask: Any, config: InpaintConfig, image: Picture | None = None) -> np.
     if isinstance(mask, str | Path):
         return read_mask(mask, *options, image=image)
     if isinstance(mask, Image.Image):
-        mask = upright_image(mask)
-    if isinstance(mask, Image.Image) and mask.mode == "P":
-        return as_mask(as_picture(planes_8(mask), np.asarray(mask)), *options, image=image)
-    if isinstance(mask, Image.Image):
-        direct = mask.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")
-        mask = np.asarray(mask if direct else mask.convert("RGBA" if mask.has_transparency_data else "RGB"))
+        return as_mask(mask_of(mask), *options, image=image)
     if isinstance(mask, Tensor):
         mask = (mask.detach().float() if mask.is_floating_point() else mask).cpu().numpy()
         mask = mask.reshape(mask.shape[-2:]) if mask.size == np.prod(mask.shape[-2:]) else mask

@@ -11,9 +11,10 @@ from refine.config import ConfigError, PredictConfig, RefinerConfig, build, plai
 from refine.core.backbone import FrontRear
 from refine.core.devices import place
 from refine.core.refiner import Refiner
-from refine.data.dataset import MaskOptions, PairDataset
+from refine.data.dataset import PairDataset
 from refine.data.masks import KINDS, MaskGenerator
 from refine.data.pairs import ImageMaskPair
+from refine.io.mask import MaskOptions
 from refine.weights.download import cached
 
 

@@ -1,7 +1,6 @@
 """``refine <command> key=value ...``, also ``python -m refine``."""
 
 import ast
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +40,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"refine {__version__}")
         return 0
     if command not in names:
+        import difflib  # for a misspelled command alone
+
         close = difflib.get_close_matches(command, names, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         return _complain(f"there is no command '{command}'; there are: {', '.join(names)}.{hint}")

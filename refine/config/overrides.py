@@ -152,10 +152,9 @@ def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
     for override in overrides:
         key = override.partition("=")[0]
         if key not in setting_paths and not key.startswith(("+", "hydra.")):
-            close = [path for path in setting_paths if path.endswith(f".{key}")] or difflib.get_close_matches(
-                key, setting_paths, n=2, cutoff=0.7
-            )
-            return f"there is no setting '{key}'" + (f"; did you mean {' or '.join(close)}?" if close else ".")
+            below = [path for path in setting_paths if path.endswith(f".{key}")]
+            hint = f"; did you mean {' or '.join(below)}?" if below else did_you_mean(key, setting_paths, cutoff=0.7)
+            return f"there is no setting '{key}'{hint}"
     return ""
 
 

@@ -15,10 +15,10 @@ from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.encode import check_format
 from refine.io.files import File
-from refine.io.mask import MaskWarning, as_mask, examine_mask
+from refine.io.mask import MaskOptions, MaskWarning, examine_mask
 from refine.io.mask_kinds import Reading
 from refine.io.picture import Picture, mask_to_tensor, read_picture, to_tensor
-from refine.io.transparency import ALPHA, doubt, invisible, transparency, without_hidden_colors
+from refine.io.transparency import ALPHA, doubt, invisible, network_view, transparent_hole
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,6 @@ class Source:
     picture: Picture
     inputs: str
     mask_kind: str = ""
-
-
-@dataclass(frozen=True)
-class MaskOptions:
-    """How a mask file is read.
-
-    Attributes:
-        threshold: Value from which a pixel is hole, in [0, 1]; 0 is any that is not zero.
-        invert: Whether hole and known are exchanged, before dilation.
-        dilate: Growth of the hole, px.
-        channel: What of the file decides, see :func:`refine.io.mask.as_mask`.
-    """
-
-    threshold: float = 0.5
-    invert: bool = False
-    dilate: int = 0
-    channel: str = "auto"
 
 
 class PairDataset(Dataset[Sample | Failure]):
@@ -100,15 +83,16 @@ class PairDataset(Dataset[Sample | Failure]):
             )
         check_format(picture, self.format)
         self._warn_of_mask(reading, pair, picture)
-        seen, hidden = without_hidden_colors(picture, hole), invisible(picture)
+        seen, unknown = network_view(picture, hole)
         image = to_tensor(seen)
-        unknown = None if hidden is None else mask_to_tensor(hole | hidden)
         if pair.truth == pair.image and seen is picture:
             truth: Tensor | None = image
         else:
             truth = self._truth(pair, picture, hole)
         source = Source(pair, picture, pair.hash(), reading.kind)
-        return Sample(pair.key, image, mask_to_tensor(hole), source, truth, unknown)
+        return Sample(
+            pair.key, image, mask_to_tensor(hole), source, truth, None if unknown is hole else mask_to_tensor(unknown)
+        )
 
     def _picture(self, path: File) -> Picture:
         picture = read_picture(path)
@@ -117,13 +101,10 @@ class PairDataset(Dataset[Sample | Failure]):
     def _reading(self, pair: ImageMaskPair, picture: Picture) -> Reading:
         if isinstance(pair.mask, MaskGenerator):
             return Reading(pair.mask(pair.key, picture.size))
-        options = self.options
         if isinstance(pair.mask, str):
             assert pair.mask == ALPHA
-            values = transparency(picture)
-            return Reading(as_mask(values, options.threshold, options.invert, options.dilate, "luminance"))
-        settings = (options.threshold, options.invert, options.dilate, options.channel)
-        return examine_mask(read_picture(pair.mask), str(pair.mask), *settings, image=picture)
+            return Reading(transparent_hole(picture, self.options))
+        return examine_mask(read_picture(pair.mask), str(pair.mask), self.options, picture)
 
     def _truth(self, pair: ImageMaskPair, picture: Picture, hole: np.ndarray) -> Tensor | None:
         if pair.truth is None:

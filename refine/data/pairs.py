@@ -74,6 +74,7 @@ class Unused:
 
 HIDDEN = "hidden or of the system"
 """Reason of files that no user means, such as ``.DS_Store``: they are counted, and otherwise not mentioned."""
+_REASONS = 6  # of files that are not used, that one line names
 _OF_THE_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
 
 
@@ -119,9 +120,6 @@ def say_unused(unused: Sequence[Unused]) -> str:
     rest = total - sum(count for _, count in few)
     texts = [f"{reason}: {count}" for reason, count in [*few, ("other", rest)] if count]
     return f"not used: {total} file{'s' * (total != 1)} ({', '.join(texts)})" if total else ""
-
-
-_REASONS = 6  # that the line names
 
 
 def checked_key(name: str, place: str) -> str:

@@ -1,7 +1,7 @@
 """Mask files and arrays -> the hole: which channel decides, from which value on, inverted, grown."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,6 +19,23 @@ from refine.io.mask_kinds import (
 from refine.io.picture import Picture, luma, read_picture
 
 CHANNELS = ("auto", "luminance", "alpha", "red", "green", "blue", "index")
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """How a mask is read.
+
+    Attributes:
+        threshold: Value from which a pixel is hole, in [0, 1]; 0 is any that is not zero.
+        invert: Whether hole and known are exchanged, before dilation.
+        dilate: Growth of the hole with a round kernel, px.
+        channel: What of the mask decides, one of :data:`CHANNELS`, see :func:`as_mask`.
+    """
+
+    threshold: float = HALF
+    invert: bool = False
+    dilate: int = 0
+    channel: str = "auto"
 
 
 class MaskWarning(UserWarning):
@@ -59,7 +76,7 @@ def read_mask(
         UnreadableImage: The file is missing, damaged, or of a kind that is not supported.
         ValueError: A setting is out of range, the file has no such channel, or it looks like a photo.
     """
-    return _warned(examine_mask(read_picture(path), str(path), threshold, invert, dilate, channel, image))
+    return _warned(examine_mask(read_picture(path), str(path), MaskOptions(threshold, invert, dilate, channel), image))
 
 
 def as_mask(
@@ -92,32 +109,24 @@ def as_mask(
         ValueError: A setting, shape, dtype or range other than these, no such channel, or values as of a photo.
     """
     mask = values if isinstance(values, Picture) else as_picture(values)
-    return _warned(examine_mask(mask, "", threshold, invert, dilate, channel, image))
+    return _warned(examine_mask(mask, "", MaskOptions(threshold, invert, dilate, channel), image))
 
 
 def examine_mask(
-    mask: Picture,
-    name: str,
-    threshold: float = HALF,
-    invert: bool = False,
-    dilate: int = 0,
-    channel: str = "auto",
-    image: Picture | None = None,
+    mask: Picture, name: str, options: MaskOptions = MaskOptions(), image: Picture | None = None
 ) -> Reading:
     """As :func:`as_mask`, with what is to be said about the mask.
 
     Args:
         mask: The mask, as a picture.
         name: Name of the mask for messages.
-        threshold: Value from which a pixel is hole, in [0, 1]; 0 is any that is not zero.
-        invert: Whether hole and known are exchanged, before dilation.
-        dilate: Growth of the hole with a round kernel, px.
-        channel: What decides, one of :data:`CHANNELS`.
+        options: How it is read.
         image: Image that the mask belongs to, by which an exchange of the two is recognized.
 
     Raises:
         ValueError: As :func:`as_mask`.
     """
+    threshold, dilate, channel = options.threshold, options.dilate, options.channel
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be in [0, 1], a share of full scale; got {threshold}.")
     if dilate < 0:
@@ -131,7 +140,7 @@ def examine_mask(
         raise LooksLikePhoto(f"{title} {photo}. {_advice(image)}") from None
     except ValueError as error:
         raise ValueError(f"{title} {error}") from None
-    hole = reading.hole ^ invert
+    hole = reading.hole ^ options.invert
     if dilate:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilate + 1, 2 * dilate + 1))
         hole = cv2.dilate(hole.astype(np.uint8), kernel).astype(bool)
@@ -210,8 +219,7 @@ def as_picture(values: np.ndarray, indices: np.ndarray | None = None) -> Picture
                 f"mask of {values.dtype} must have values in [0, 1]; got [{values.min()}, {values.max()}]. "
                 "Divide by what stands for white."
             )
-    colors = planes.shape[2] - (planes.shape[2] in (2, 4))
-    return Picture(planes[..., :colors], planes[..., colors] if colors < planes.shape[2] else None, indices=indices)
+    return Picture.of_planes(planes, indices=indices)
 
 
 def _top(values: np.ndarray) -> int:

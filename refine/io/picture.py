@@ -42,6 +42,18 @@ class Picture:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     indices: np.ndarray | None = None
 
+    @staticmethod
+    def of_planes(planes: np.ndarray, **further: Any) -> "Picture":
+        """A picture of its planes.
+
+        Args:
+            planes: ``(H, W, 1..4)``: gray or RGB, then alpha where there is one.
+            **further: Other attributes.
+        """
+        colors = (planes.shape[2] - 1) // 2 * 2 + 1  # 1 2 3 4 planes -> 1 1 3 3
+        alpha = planes[..., colors] if colors < planes.shape[2] else None
+        return Picture(planes[..., :colors], alpha, **further)
+
     @property
     def size(self) -> tuple[int, int]:
         """``(height, width)``, px."""
@@ -150,10 +162,8 @@ def _decode(data: bytes, name: str) -> Picture:
         icc = None
     orientation, exif = orientation_and_exif(image, name)
     planes = np.ascontiguousarray(upright(planes, orientation))
-    colors = (planes.shape[2] - 1) // 2 * 2 + 1  # 1 2 3 4 planes -> 1 1 3 3
     indices = upright(np.atleast_3d(np.asarray(image)), orientation)[..., 0] if image.mode == "P" else None
-    alpha = planes[..., colors] if colors < planes.shape[2] else None
-    return Picture(planes[..., :colors], alpha, icc, exif, read_metadata(image, data), indices)
+    return Picture.of_planes(planes, icc=icc, exif=exif, metadata=read_metadata(image, data), indices=indices)
 
 
 def luma(color: np.ndarray) -> np.ndarray:

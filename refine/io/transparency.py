@@ -9,20 +9,22 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from refine.io.mask import MaskOptions, as_picture, examine_mask
 from refine.io.picture import Picture
 
 ALPHA = "alpha"
 """What is given in place of a mask where the hole is the transparency of each image itself."""
 
 
-def transparency(picture: Picture) -> np.ndarray:
-    """What a mask is made of where the transparent part of a picture is its hole.
+def transparent_hole(picture: Picture, options: MaskOptions) -> np.ndarray:
+    """The transparent part of a picture as its hole.
 
     Args:
         picture: Picture with alpha.
+        options: Options of reading a mask: 1 is fully transparent, 0 opaque; there is no channel to choose.
 
     Returns:
-        ``(H, W)`` float64 in [0, 1]: 1 is fully transparent, 0 opaque.
+        ``(H, W)`` bool, True = hole.
 
     Raises:
         ValueError: The picture has no alpha.
@@ -32,7 +34,8 @@ def transparency(picture: Picture) -> np.ndarray:
             "mask=alpha takes the transparent part of the image as the hole, but the image has no alpha channel. Give "
             "an image with transparency, or a mask."
         )
-    return np.asarray(1 - picture.alpha / np.iinfo(picture.alpha.dtype).max)
+    values = as_picture(1 - picture.alpha / np.iinfo(picture.alpha.dtype).max)
+    return examine_mask(values, "", replace(options, channel="luminance")).hole
 
 
 def invisible(picture: Picture) -> np.ndarray | None:
@@ -41,34 +44,35 @@ def invisible(picture: Picture) -> np.ndarray | None:
     return pixels if pixels is not None and pixels.any() else None
 
 
-def without_hidden_colors(picture: Picture, hole: np.ndarray) -> Picture:
-    """The picture as the network sees it: a fully transparent pixel has the color of the nearest known pixel.
+def network_view(picture: Picture, hole: np.ndarray) -> tuple[Picture, np.ndarray]:
+    """What the network is given: a fully transparent pixel is unknown, and has the color of the nearest known pixel.
 
-    The network is told that these pixels are unknown, but smaller copies of the image mix each pixel with its
-    neighbors, and would carry a hidden color into the part that shows.
+    Smaller copies of the image mix each pixel with its neighbors, and would carry a hidden color into the part that
+    shows, although the network is told that it is unknown.
 
     Args:
         picture: Picture of 8 or 16 bits per channel.
         hole: ``(H, W)`` bool, True = hole.
 
     Returns:
-        The picture itself if all of it shows. Where nothing is known, transparent pixels are black.
+        The picture without hidden colors (black where nothing is known), and ``(H, W)`` bool, True = unknown. Picture
+        and hole themselves if all of the picture shows.
     """
     hidden = invisible(picture)
     if hidden is None:
-        return picture
+        return picture, hole
     pixels = picture.pixels.copy()
-    known = ~(hidden | hole)
-    if known.any():
+    unknown = hidden | hole
+    if not unknown.all():
         _, nearest = cv2.distanceTransformWithLabels(
-            (~known).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+            unknown.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
         )
         colors = np.zeros((nearest.max() + 1, pixels.shape[2]), pixels.dtype)
-        colors[nearest[known]] = pixels[known]
+        colors[nearest[~unknown]] = pixels[~unknown]
         pixels[hidden] = colors[nearest[hidden]]
     else:
         pixels[hidden] = 0
-    return replace(picture, pixels=pixels)
+    return replace(picture, pixels=pixels), unknown
 
 
 def doubt(hole: np.ndarray, picture: Picture | None = None, inverted: bool = False) -> str | None:

@@ -4,6 +4,7 @@ import traceback
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from refine.core.types import Refinement, Sample
@@ -41,20 +42,19 @@ class ResultWriter(BasePredictionWriter):
 
     def _write(self, refinement: Refinement, sample: Sample) -> None:
         hole = (sample.mask[0, 0] > 0).cpu().numpy()
-        row = describe(refinement, sample, int(hole.sum())) | self.run_folder.take_notes(sample.key)
+        row = describe(refinement, sample) | self.run_folder.take_notes(sample.key)
         if isinstance(sample.source.pair.mask, MaskGenerator):
             row["mask_hash"] = mask_hash(sample.key, hole)
         data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format, sample.key)
         self.run_folder.finish(f"{sample.key}.{self.format}", sample.source.inputs, data, row)
 
 
-def describe(refinement: Refinement, sample: Sample, hole_pixels: int) -> dict[str, Any]:
+def describe(refinement: Refinement, sample: Sample) -> dict[str, Any]:
     """What is known of one result, as plain values for a table; ``losses`` per refined level is a list of lists.
 
     Args:
         refinement: Refinement of one image.
         sample: The image, its mask and where they come from.
-        hole_pixels: Number of pixels of the hole; 0 where the image is written as it is.
     """
     height, width = sample.image.shape[-2:]
     refined = refinement.levels[1:]
@@ -65,7 +65,7 @@ def describe(refinement: Refinement, sample: Sample, hole_pixels: int) -> dict[s
         "width": width,
         "height": height,
         "hole": round(sample.mask.mean().item(), 6),
-        "hole_pixels": hole_pixels,
+        "hole_pixels": int(torch.count_nonzero(sample.mask)),
         "mask_kind": sample.source.mask_kind,
         "levels": len(refinement.levels),
         "levels_refined": sum(level.updates.item() > 0 for level in refined),
