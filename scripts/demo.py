@@ -1,8 +1,9 @@
-"""Demo: three objects removed from a real photo, by the plain network and refined (the picture of the README).
+"""Demo: things removed from three real photos, by the plain network and refined (the picture of the README).
 
     python scripts/demo.py demo
 
-The photo is NASA's portrait of Eileen Collins (public domain), as scikit-image ships it (``skimage.data.astronaut``).
+The photos come with scikit-image: ``astronaut`` (NASA, public domain), ``coffee`` (Rachel Michetti, CC0) and ``rocket``
+(SpaceX, CC0).
 """
 
 import sys
@@ -14,31 +15,72 @@ from skimage import data
 from refine.cli.main import main
 
 HOLE = (255, 0, 160)
-SHUTTLE = ((372, 52), (398, 30), (398, 0), (440, 0), (462, 90), (462, 200), (478, 240), (460, 274), (372, 274))
-SHUTTLE += ((356, 232), (376, 190))
+GAP = 8  # px between pictures
+SHOWN = 512  # px, width of the middle part that the comparison shows
+# What is removed, as polygons: patch, name tag and model of a shuttle; spoon; rocket.
+HOLES = {
+    "astronaut": [
+        [150, 342, 200, 342, 222, 370, 222, 404, 200, 432, 150, 432, 128, 404, 128, 370],
+        [270, 330, 340, 330, 340, 388, 270, 388],
+        [372, 52, 398, 30, 398, 0, 440, 0, 462, 90, 462, 200, 478, 240, 460, 274, 372, 274, 356, 232, 376, 190],
+    ],
+    "coffee": [
+        [
+            402,
+            62,
+            430,
+            66,
+            426,
+            96,
+            396,
+            212,
+            412,
+            258,
+            408,
+            304,
+            382,
+            332,
+            344,
+            330,
+            320,
+            300,
+            310,
+            248,
+            366,
+            226,
+            400,
+            100,
+        ],
+    ],
+    "rocket": [
+        [308, 122, 338, 122, 346, 180, 350, 300, 368, 370, 368, 402, 282, 402, 282, 370, 300, 300, 300, 180],
+    ],
+}  # x, y, x, y ... in px
 
 
-def draw_mask(size: tuple[int, int]) -> Image.Image:
-    """White over the mission patch, the name tag and the model of the shuttle."""
+def draw_mask(size: tuple[int, int], polygons: list[list[int]]) -> Image.Image:
+    """White over what is to be removed."""
     mask = Image.new("L", size)
     draw = ImageDraw.Draw(mask)
-    draw.ellipse((128, 342, 222, 432), fill=255)
-    draw.rounded_rectangle((270, 330, 340, 388), 10, fill=255)
-    draw.polygon(SHUTTLE, fill=255)
+    for polygon in polygons:
+        draw.polygon(polygon, fill=255)
     return mask
 
 
-def side_by_side(*images: Image.Image) -> Image.Image:
-    """One row with a thin gap."""
-    width, height = images[0].size
-    row = Image.new("RGB", (len(images) * (width + 8) - 8, height), "white")
-    for index, image in enumerate(images):
-        row.paste(image, (index * (width + 8), 0))
-    return row
+def table(rows: list[list[Image.Image]]) -> Image.Image:
+    """The middle of each picture, with thin gaps."""
+    size = len(rows[0]) * (SHOWN + GAP) - GAP, sum(row[0].height + GAP for row in rows) - GAP
+    sheet, top = Image.new("RGB", size, "white"), 0
+    for row in rows:
+        for column, image in enumerate(row):
+            left = (image.width - SHOWN) // 2
+            sheet.paste(image.crop((left, 0, left + SHOWN, image.height)), (column * (SHOWN + GAP), top))
+        top += row[0].height + GAP
+    return sheet
 
 
 def run(folder: Path) -> int:
-    """Write the photo, its mask, both results and the comparison.
+    """Write photos, masks, both results of each, and the comparison.
 
     Args:
         folder: Folder of the images that are written.
@@ -46,20 +88,24 @@ def run(folder: Path) -> int:
     Returns:
         Exit status.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    photo = Image.fromarray(data.astronaut())
-    mask = draw_mask(photo.size)
-    photo.save(folder / "photo.png")
-    mask.save(folder / "mask.png")
-    inputs = [f"input={folder}/photo.png", f"mask={folder}/mask.png"]
-    for preset, name in (("plain", "plain"), ("default", "refined")):
-        print(f"refine predict {' '.join(inputs)} output={folder}/{name} preset={preset}", flush=True)
-        status = main(["predict", *inputs, f"output={folder}/{name}", f"preset={preset}"])
+    photos, masks = folder / "photos", folder / "masks"
+    for name, polygons in HOLES.items():
+        photo = Image.fromarray(getattr(data, name)())
+        for image, place in ((photo, photos), (draw_mask(photo.size, polygons), masks)):
+            place.mkdir(parents=True, exist_ok=True)
+            image.save(place / f"{name}.png")
+    inputs = [f"input={photos}", f"masks={masks}"]
+    for preset, result in (("plain", "plain"), ("default", "refined")):
+        print(f"refine predict {' '.join(inputs)} output={folder}/{result} preset={preset}", flush=True)
+        status = main(["predict", *inputs, f"output={folder}/{result}", f"preset={preset}"])
         if status:
             return status
-    results = [Image.open(folder / name / "photo.png") for name in ("plain", "refined")]
-    hole = Image.composite(Image.new("RGB", photo.size, HOLE), photo, mask)
-    side_by_side(hole, *results).save(folder / "comparison.png")
+    rows = []
+    for name in HOLES:
+        photo, mask = Image.open(photos / f"{name}.png"), Image.open(masks / f"{name}.png")
+        hole = Image.composite(Image.new("RGB", photo.size, HOLE), photo, mask)
+        rows.append([hole, *(Image.open(folder / result / f"{name}.png") for result in ("plain", "refined"))])
+    table(rows).save(folder / "comparison.png")
     return 0
 
 

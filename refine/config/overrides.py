@@ -28,7 +28,7 @@ from refine.backbones.user_modules import look_in
 from refine.config.errors import ConfigError, describe
 
 PATHS = frozenset(
-    "input output mask masks truth data.table inception_weights lpips_weights backbone.weights "
+    "input output mask masks truth data.table inception_weights fid_network lpips_weights backbone.weights "
     "cache plot study controls".split()
 )
 _HERE = Path(__file__).resolve().parents[1]

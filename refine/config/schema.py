@@ -137,6 +137,7 @@ class PredictConfig(InpaintConfig):
     evaluate: bool | None
     metrics: list[Literal["lpips", "lpips_squeeze", "fid", "kid"]]
     inception_weights: str | None
+    fid_network: str | None
     lpips_weights: str | None
     overwrite: bool
     threads: PositiveInt

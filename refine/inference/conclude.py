@@ -168,7 +168,7 @@ def _set_scores(
                 yield to_tensor(read_picture(run_folder.output / request.name(pair))), sample.truth
 
     try:
-        return {"sets": set_scores(names, pairs, config.inception_weights)} if names else {}
+        return {"sets": set_scores(names, pairs, config.inception_weights, config.fid_network)} if names else {}
     except Exception as error:  # the results are there; what is missing is one number about them
         log.error("metrics=%s: %s: %s", config.metrics, type(error).__name__, error)
         log.debug("%s", traceback.format_exc())

@@ -18,7 +18,7 @@ from refine.io.files import hash_settings
 
 MASKS = {"mask_threshold", "mask_channel", "mask_invert", "mask_dilate"}  # how files of masks are read
 SECTIONS = {"pyramid", "objective", "refiner", *MASKS, "format"}
-SCORES = {"evaluate", "metrics", "lpips_weights", "inception_weights"}
+SCORES = {"evaluate", "metrics", "lpips_weights", "inception_weights", "fid_network"}
 INPUTS = {"input", "mask", "masks", "mask_seed", "mask_area", "truth", "data"}
 EXACT = ("frozen", "gradient_checkpointing")  # settings of the refiner that are ways to the same pixels
 

@@ -9,6 +9,7 @@ import torchmetrics
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from refine.metrics.feature_file import FeatureFile
 from refine.metrics.lpips import LPIPS
 from refine.weights.checkpoint import hash_state
 
@@ -38,22 +39,35 @@ def fid(features: int | nn.Module = 2048, weights: str | Path | None = None) -> 
     return FrechetInceptionDistance(features, normalize=True, feature_extractor_weights_path=path)
 
 
-def kid(features: int | nn.Module = 2048, subset_size: int = 1000, subsets: int = 100) -> Metric:
+def kid(
+    features: int | nn.Module = 2048,
+    subset_size: int = 1000,
+    subsets: int = 100,
+    weights: str | Path | None = None,
+) -> Metric:
     """Torchmetrics' kernel inception distance, used as :func:`fid`; ``compute()`` gives mean and standard deviation.
 
     Args:
-        features: Layer of Inception v3, whose weights are downloaded, or a network as for :func:`fid`.
+        features: Layer of Inception v3, or a network as for :func:`fid`.
         subset_size: Number of samples per subset, at most as many as there are images.
         subsets: Number of subsets, drawn from PyTorch's global random stream.
+        weights: File of Inception's weights; None downloads those of torch-fidelity.
 
     Raises:
         ModuleNotFoundError: The extra is not installed; naming it.
     """
-    if isinstance(features, int):
+    is_inception = isinstance(features, int)
+    if is_inception:
         _require("torch_fidelity", "KID")
+    if is_inception and weights is not None:  # torchmetrics' class takes no path, but a network
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        features = NoTrainInceptionV3("inception-v3-compat", [str(features)], str(weights))
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    return KernelInceptionDistance(features, subset_size=subset_size, subsets=subsets, normalize=True)
+    metric = KernelInceptionDistance(features, subset_size=subset_size, subsets=subsets, normalize=True)
+    metric.used_custom_model = not is_inception  # Inception wants bytes, and torchmetrics makes them
+    return metric
 
 
 def lpips(net: str = "vgg") -> Metric:
@@ -97,29 +111,38 @@ def learned_scores(
 
 
 def set_scores(
-    names: Sequence[str], pairs: Callable[[], Iterable[tuple[Tensor, Tensor]]], weights: str | Path | None = None
+    names: Sequence[str],
+    pairs: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    weights: str | Path | None = None,
+    network: str | Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Distances between the set of results and the set of truths.
 
     Args:
         names: Names of scores, out of :data:`SETWISE`.
         pairs: Function that returns the pairs of result and truth, ``(1, 3, H, W)`` in [0, 1].
-        weights: File of Inception's weights for ``fid``; None downloads them.
+        weights: File of Inception's weights; None downloads them.
+        network: File of another network in place of Inception, see :class:`FeatureFile`.
 
     Returns:
         By name: ``value`` (of ``kid`` also ``spread``), ``n``, and what it was computed with.
 
     Raises:
         ModuleNotFoundError: As :func:`fid`.
+        ValueError: As :class:`FeatureFile`.
     """
-    metrics = {name: fid(weights=weights) if name == "fid" else kid(subset_size=KID_SUBSET) for name in names}
+    features = 2048 if network is None else FeatureFile(network)
+    metrics = {
+        name: fid(features, weights) if name == "fid" else kid(features, KID_SUBSET, weights=weights) for name in names
+    }
     count = 0
     for image, truth in pairs():
         count += 1
         for metric in metrics.values():
             metric.update(image, real=False)
             metric.update(truth, real=True)
-    return {name: _computed(metric) | {"n": count} for name, metric in metrics.items()}
+    about = _inception_facts if network is None else lambda network: network.facts()
+    return {name: _computed(metric) | about(metric.inception) | {"n": count} for name, metric in metrics.items()}
 
 
 def _computed(metric: Metric) -> dict[str, Any]:
@@ -129,9 +152,14 @@ def _computed(metric: Metric) -> dict[str, Any]:
         "value": value.item(),
         **({"spread": spread[0].item()} if spread else {}),
         "implementation": f"torchmetrics {torchmetrics.__version__}",
+    }
+
+
+def _inception_facts(network: Any) -> dict[str, str]:
+    return {
         "network": "Inception v3 of torch-fidelity",
         "resize": "299x299, torch-fidelity's",
-        "weights_sha256": hash_state(metric.inception.state_dict()),  # type: ignore[union-attr]
+        "weights_sha256": hash_state(network.state_dict()),
     }
 
 

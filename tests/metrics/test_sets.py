@@ -79,3 +79,62 @@ def test_what_needs_the_extra_says_so(monkeypatch, name, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError, match=rf"{name.upper()} needs {missing}.*refine-inpainting\[metrics\]"):
         getattr(sets, name)()
+
+
+class Means(nn.Module):
+    """Features that can be worked out: the mean of each channel."""
+
+    def forward(self, images):
+        return images.mean((2, 3))
+
+
+class Detector(nn.Module):
+    """As StyleGAN's detectors: bytes in, class scores out unless features are asked for."""
+
+    def forward(self, images, return_features: bool = False):
+        return images.mean((2, 3)) / 255 if return_features else images.sum((1, 2, 3))
+
+
+class Classes(nn.Module):
+    def forward(self, images):
+        return images.mean((1, 2, 3))
+
+
+def saved(network, folder):
+    file = folder / f"{type(network).__name__}.pt"
+    torch.jit.save(torch.jit.script(network), file)
+    return file
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`:UserWarning")
+@pytest.mark.parametrize("network", [Means(), Detector()])
+def test_any_network_may_compare_the_sets(tmp_path, network):
+    file, draw = saved(network, tmp_path), torch.Generator().manual_seed(1)
+    truths = [torch.rand(1, 3, 8, 8, generator=draw) for _ in range(60)]
+    pairs = [(truth / 2, truth) for truth in truths]
+    scores = sets.set_scores(["fid", "kid"], lambda: pairs, network=file)
+    means = torch.cat([truth.mean((2, 3)) for truth in truths]).double()
+    assert scores["fid"]["value"] == pytest.approx(fid(means / 2, means), rel=1e-3)
+    assert scores["kid"]["value"] > 0
+    for score in scores.values():
+        assert (score["n"], score["network"]) == (60, file.name)
+        assert len(score["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (Classes(), r"expected a network images .* for two images it gives \(2,\)"),
+        (nn.Linear(4, 4), r"expected a network images .*; it fails: .*mat1 and mat2"),
+        (b"no network", r"not a TorchScript file .*torch\.jit\.save"),
+        (None, r"not a TorchScript file \(.*No such file"),
+    ],
+)
+def test_a_file_that_is_no_such_network_is_refused(tmp_path, content, message):
+    file = tmp_path / "network.pt"
+    if isinstance(content, nn.Module):
+        file = saved(content, tmp_path)
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"fid_network=.*{message}"):
+        sets.set_scores(["fid"], list, network=file)
