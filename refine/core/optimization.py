@@ -1,9 +1,11 @@
-"""Helpers of one optimization: the tensors to optimize, and the closure that an optimizer such as L-BFGS calls."""
+"""Helpers of one optimization: the tensors to optimize, the closure that some optimizers call, and its result."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from refine.core.pyramid import gaussian
 
 
 def trainable_copy(tensor: Tensor) -> Tensor:
@@ -36,3 +38,18 @@ def single_evaluation(loss: Tensor) -> Callable[[], float]:
         return pending.pop()
 
     return closure
+
+
+def coarse_change(before: Tensor, after: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Change a prediction in its coarse structure alone: ``before + G * (after - before)`` with a Gaussian G.
+
+    Args:
+        before: Prediction whose detail is kept, ``(B, 3, H, W)``.
+        after: Prediction whose coarse structure is taken, ``(B, 3, H, W)``.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole; elsewhere nothing changes, and the change fades towards its edge.
+        sigma: Standard deviation of the Gaussian, px, > 0.
+
+    Returns:
+        ``(B, 3, H, W)``.
+    """
+    return before + gaussian(torch.where(mask > 0, after - before, 0.0), sigma, round(3 * sigma))

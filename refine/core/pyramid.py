@@ -30,10 +30,23 @@ def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tens
         ``(B, C, *size)``.
     """
     sigma = factor / 2
-    radius = round(2 * sigma)
+    return F.interpolate(gaussian(image, sigma, round(2 * sigma)), size=size, mode="bilinear", align_corners=False)
+
+
+def gaussian(image: Tensor, sigma: float, radius: int) -> Tensor:
+    """Blur by a Gaussian filter.
+
+    Args:
+        image: Image, ``(B, C, H, W)``.
+        sigma: Standard deviation, px, > 0.
+        radius: Radius at which the filter is cut off, px.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
     border = "reflect" if min(image.shape[-2:]) > radius else "replicate"
-    blurred = gaussian_blur2d(image, 2 * radius + 1, (sigma, sigma), border_type=border)
-    return F.interpolate(blurred, size=size, mode="bilinear", align_corners=False)
+    blurred: Tensor = gaussian_blur2d(image, 2 * radius + 1, (sigma, sigma), border_type=border)
+    return blurred
 
 
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:

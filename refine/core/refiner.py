@@ -22,7 +22,7 @@ from refine.core.composite import composite
 from refine.core.history import OptimizationHistory
 from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
 from refine.core.objective import Objective
-from refine.core.optimization import single_evaluation, trainable_copy
+from refine.core.optimization import coarse_change, single_evaluation, trainable_copy
 from refine.core.per_level import at_level, numbers
 from refine.core.pyramid import Pyramid, enlarge
 from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
@@ -42,7 +42,8 @@ class Refiner:
 
     With n = ``steps`` updates rear and loss are evaluated n + 1 times: once before each update, with gradient, and once
     for the final forward pass, without. The result is the guide of the next level. The paper has n = 15 and a learning
-    rate of 0.002 (section 3; its Algorithm 1 names 0.001), and returns the last iterate.
+    rate of 0.002 (section 3; its Algorithm 1 names 0.001), and returns the last iterate. ``keep_detail`` composites
+    ``rear(z_0) + G * (rear(z_m) - rear(z_0))`` instead, G a Gaussian: structure of the guide, detail of the network.
 
     Args:
         backbone: Network, cut into front and rear.
@@ -55,6 +56,7 @@ class Refiner:
         optimizer: Function that makes an optimizer of a list of tensors and ``lr``.
         keep: Iterate that becomes the result. ``best`` has the lowest loss; ``last`` is the last, unless its loss is
             not finite or above the loss before the first update: then the best.
+        keep_detail: Standard deviation of G, px of the guide, > 0; None for rear(z_m) itself, as in the paper.
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
             bit, from a fraction of the memory. False is the control.
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
@@ -79,6 +81,7 @@ class Refiner:
         lr: float | Sequence[float] = 2e-3,
         optimizer: Callable[..., Optimizer] = Adam,
         keep: Literal["best", "last"] = "best",
+        keep_detail: float | None = None,
         frozen: bool = True,
         gradient_checkpointing: bool = False,
         precision: str | int = "32",
@@ -95,6 +98,9 @@ class Refiner:
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
+        if keep_detail is not None and not 0 < keep_detail < math.inf:
+            raise ValueError(f"refiner.keep_detail must be a number of px > 0, or null for none; got {keep_detail}.")
+        self.keep_detail = keep_detail
         self.gradient_checkpointing = gradient_checkpointing
         self.precision = checked_precision(precision)
         if not 0 <= tolerance < 1:
@@ -240,6 +246,9 @@ class Refiner:
             self._differentiate(loss, z.values())
             optimizer.step(single_evaluation(loss))
         prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
+        if self.keep_detail and kept > 0:
+            sigma = self.keep_detail * self.pyramid.factor
+            prediction = coarse_change(history.first, prediction, level.crop(level.mask), sigma)
         losses = history.losses if bool(comparison.has_pixels) else []
         guided_fraction = float(comparison.guided_fraction)
         return LevelResult.of(level, prediction, start, losses, kept, guided_fraction, skipped=steps < planned)
