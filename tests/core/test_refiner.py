@@ -14,6 +14,7 @@ import refine
 from refine.core.backbone import FrontRear
 from refine.core.notices import NothingRefined
 from refine.core.objective import MultiscaleL1
+from refine.core.optimization import coarse_change
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner, Upscaler
 from refine.core.types import Features
@@ -257,6 +258,22 @@ class Explodes(Shift):
         return torch.where(moved.any(), math.nan, super().rear(features))
 
 
+def test_detail_is_kept_at_every_refined_level():
+    """The result is what the Gaussian of so many px of the guide takes from the updates, and the guide of the next."""
+    image, mask = scene(128, 128)
+    predictions = {}
+
+    def record(step):
+        predictions[step.level, step.step] = step.prediction()
+
+    result = make(Shift(), steps=3, lr=0.05, keep="last", keep_detail=1.5)(image, mask, on_step=record)
+    before, after = predictions[2, 0], predictions[2, 3]
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(result.levels[2].prediction, coarse_change(before, after, mask, sigma=1.5 * 2))
+    plain = make(Shift(), steps=0, keep_detail=1.5)(image, mask)
+    assert torch.equal(plain.levels[2].prediction, before)
+
+
 def test_a_non_finite_loss_keeps_the_best_iterate_and_says_so():
     level = make(Explodes(), steps=5)(*scene()).levels[1]
     assert level.prediction.isfinite().all()
@@ -366,6 +383,8 @@ def test_one_level_is_the_plain_prediction():
         ({"lr": [0.1, -1]}, "refiner.lr"),
         ({"lr": math.nan}, "refiner.lr"),
         ({"keep": "first"}, "refiner.keep"),
+        ({"keep_detail": 0}, r"refiner\.keep_detail must be a number of px > 0, or null for none; got 0\."),
+        ({"keep_detail": math.inf}, r"refiner\.keep_detail"),
         ({"optimize": ["trunk"]}, "has no layer 'trunk'; it exposes: plane, other"),
         ({"optimize": []}, "given nothing to optimize; it exposes: plane, other. Use preset=plain"),
     ],
