@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from refine.backbones.conformance.card import check_card
 from refine.backbones.conformance.contract import Finding, check
 from refine.config import CheckConfig
 from refine.core.devices import checked_device
@@ -33,7 +34,7 @@ def run(overrides: Sequence[str]) -> int:
     """
     config = CheckConfig.compose(overrides)
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
-    findings = check(backbone)
+    findings = [*check(backbone), check_card(config.backbone)]
     Console().print(table(str(config.backbone.get("name", "backbone")), findings))
     return int(any(finding.failed for finding in findings))
 
