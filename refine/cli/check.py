@@ -9,12 +9,12 @@ Prints what was checked and what is wrong. Needs no images; with tiny=true no we
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from refine.backbones.conformance.card import check_card
 from refine.backbones.conformance.contract import Finding, check
+from refine.cli.tables import show
 from refine.config import CheckConfig
 from refine.core.devices import checked_device
 from refine.factory import make_backbone
@@ -35,7 +35,7 @@ def run(overrides: Sequence[str]) -> int:
     config = CheckConfig.compose(overrides)
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
     findings = [*check(backbone), check_card(config.backbone)]
-    Console().print(table(str(config.backbone.get("name", "backbone")), findings))
+    show(table(str(config.backbone.get("name", "backbone")), findings))
     return int(any(finding.failed for finding in findings))
 
 
