@@ -26,6 +26,7 @@ from refine.analysis.cuts import Cut, survey
 from refine.analysis.plots import check_plot, plot
 from refine.cli.tables import show
 from refine.config import ConfigError, LayersConfig
+from refine.config.verbosity import is_quiet
 from refine.core.devices import checked_device
 from refine.factory import make_backbone
 from refine.io.files import write_atomic
@@ -51,7 +52,7 @@ def run(overrides: Sequence[str]) -> int:
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
     name, errors = str(config.backbone.get("name", "backbone")), Console(stderr=True)
     measured = survey(backbone, config.size, config.repeats)
-    title, silent = f"measuring {escape(name)}", not errors.is_terminal
+    title, silent = f"measuring {escape(name)}", is_quiet() or not errors.is_terminal
     cuts = list(track(measured, title, console=errors, transient=True, disable=silent))
     if not cuts:
         raise ConfigError(f"backbone '{name}' has no feature map to cut at; choose one with layers.")

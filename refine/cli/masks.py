@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refine.config import ConfigError, MasksConfig
+from refine.config.verbosity import is_quiet
 from refine.data.discovery import find_pairs
 from refine.data.mask_files import write_masks
 from refine.data.masks import MaskGenerator
@@ -46,7 +47,8 @@ def run(overrides: Sequence[str]) -> int:
     for failure in (*listing.failures, *unreadable):
         print(f"refine masks: failed: {failure.key}: {failure.reason}")
     for entry in listing.unused:
-        if entry.reason != HIDDEN:
+        if entry.reason != HIDDEN and not is_quiet():
             print(f"refine masks: not used: {entry.name}: {entry.reason}")
-    print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
+    if not is_quiet():
+        print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
     return int(bool(listing.failures or unreadable))

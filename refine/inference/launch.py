@@ -26,6 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
+from refine.config.verbosity import say
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
 from refine.inference.signals import STOPPED, exit_on_sigterm
@@ -125,7 +126,7 @@ def task(config: DictConfig) -> int:
     folder = Path(config.jobs)
     content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
     job = Job(**{**content, "output": Path(content["output"])})
-    print(f"refine: job {job.name}", file=sys.stderr, flush=True)
+    say(f"refine: job {job.name}")
     with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
         status, reason = _predict(job.overrides)
     write_job(
