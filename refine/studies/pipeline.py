@@ -43,8 +43,12 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     write_plan(output, runs)
     say(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete")
     jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
-    stopped = launch(jobs, output / STUDY / "jobs", launcher)
-    return stopped or conclude(study, runs, output, config, command)
+    if stopped := launch(jobs, output / STUDY / "jobs", launcher):
+        done = sum(not problem(arm_run) for arm_run in runs)
+        left = f"{done} of {len(runs)} jobs complete, {len(runs) - done} left"
+        print(f"refine study: interrupted: {left}; run the same command to continue", file=sys.stderr)
+        return stopped
+    return conclude(study, runs, output, config, command)
 
 
 def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: StudyConfig, command: Sequence[str]) -> int:
