@@ -34,7 +34,7 @@ from refine.inference.slots import own_device
 from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
-STOP = "stopped"  # beside it: the exit status of what ended the jobs early; no further one begins
+STOP = "stopped"  # beside it: the exit status of what ended the jobs early; none of the terminal's begins any more
 TOLD = ("launcher=basic", "launcher=joblib")  # whose jobs are processes of the terminal, which tells them of Ctrl-C too
 INTERRUPTED = "interrupted"
 SHARED = ", several jobs at once"  # end of a machine's name, whose seconds are not those of one job alone
@@ -138,16 +138,16 @@ def task(config: DictConfig) -> int:
         Exit status of the job.
 
     Raises:
-        SystemExit: If it was told to stop, and nobody told the launcher.
+        SystemExit: If it was told to stop, and is no process of the terminal: nobody told the launcher.
     """
     folder = Path(config.jobs)
     content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
     job = Job(**{**content, "output": Path(content["output"])})
-    told = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    told = _is_told()
     try:
         if told:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if stopped := _stopped(folder):
+        if told and (stopped := _stopped(folder)):
             return stopped
         say(f"refine: job {job.name}")
         with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
@@ -183,6 +183,11 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
         return 1, f"{type(error).__name__}: {error}"
     reasons = {0: "", 130: INTERRUPTED, 143: "stopped"}
     return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
+
+
+def _is_told() -> bool:
+    """Whether the terminal tells this job of Ctrl-C, as it does not those that submitit or SLURM starts."""
+    return HydraConfig.initialized() and "submitit" not in HydraConfig.get().launcher["_target_"]
 
 
 def _is_shared() -> bool:

@@ -78,7 +78,8 @@ def test_constants_without_keywords_come_behind_the_tensor():
 
 
 @pytest.mark.parametrize(
-    "inputs", [["image", "500"], [500], {"x": 1}, ["image", ["hole", 1]], {"sample": ["picture"]}, ["image", []]]
+    "inputs",
+    [["image", "500"], [500], {"x": 1}, ["image", ["hole", 1]], {"sample": ["picture"]}, ["image", []], [[["image"]]]],
 )
 def test_inputs_that_make_no_sense(inputs):
     with pytest.raises(ValueError, match=r"expected some of image, hole.*Constants are numbers, true, false, null"):
@@ -88,6 +89,15 @@ def test_inputs_that_make_no_sense(inputs):
 def test_a_network_that_fails_is_told_its_constants():
     with pytest.raises(ValueError, match=r"called with \(B,4,H,W\), 500: set backbone.inputs"):
         Replay(nn.Sequential(nn.Conv2d(4, 3, 1)), "0", "random", inputs=["image", "hole", 500])
+
+
+class WantsArguments(nn.Conv2d):
+    def __init__(self):
+        super().__init__(4, 3, 1)
+        self.reset_parameters = self.somehow  # not the one of the constructor
+
+    def somehow(self, how):
+        raise AssertionError("is not called")
 
 
 def convolutions(normed):
@@ -125,6 +135,7 @@ def trained(network, steps=20):
         (lambda: trained(convolutions(True), steps=1), False),
         (lambda: trained(convolutions(False)), False),
         (lambda: trained(custom(), steps=1), False),
+        (WantsArguments, False),
         (nn.Identity, False),  # nothing there that could tell
     ],
 )

@@ -118,7 +118,7 @@ def _is_input(value: Any) -> bool:
         return value in INPUTS if isinstance(value, str) else value is None or isinstance(value, bool | int | float)
     leaves = tree_leaves(list(value))
     if all(isinstance(leaf, str) for leaf in leaves):
-        return bool(leaves) and set(value) <= set(INPUTS)
+        return bool(leaves) and all(name in INPUTS for name in value)
     return all(isinstance(leaf, bool | int | float) for leaf in leaves)
 
 

@@ -113,7 +113,10 @@ def _redrawn(network: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             fresh: Any = copy.deepcopy(module)
-            fresh.reset_parameters()
+            try:
+                fresh.reset_parameters()
+            except Exception:  # somebody's own, which wants arguments
+                continue
         for name, old in module.state_dict().items():
             if old.is_floating_point() and old.numel():
                 yield old, fresh.state_dict()[name]
