@@ -6,11 +6,13 @@ from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from refine.config import ConfigError, PredictConfig, RefinerConfig, build, plain
 from refine.core.backbone import FrontRear
 from refine.core.devices import place
 from refine.core.refiner import Refiner
+from refine.core.types import Features, Level
 from refine.data.dataset import PairDataset
 from refine.data.masks import KINDS, MaskGenerator
 from refine.data.pairs import ImageMaskPair
@@ -31,6 +33,35 @@ def make_refiner(config: RefinerConfig) -> Refiner:
             "objective": build(config.objective),
         }
         return place(build(config.refiner, **parts), config.device)
+
+
+class _AnyBackbone(FrontRear):
+    """Stands for a backbone whose layers are not known: it has those that are to be optimized."""
+
+    multiple_of, native_size = 1, 1
+
+    def __init__(self, layers: Sequence[str] | str | None) -> None:
+        super().__init__()
+        self.layers = ("z",) if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
+
+    def front(self, level: Level) -> Features:
+        raise NotImplementedError
+
+    def rear(self, features: Features) -> Tensor:
+        raise NotImplementedError
+
+
+def check_refiner(config: RefinerConfig) -> None:
+    """Hold the settings of pyramid, objective and refiner against what they build; no network is loaded.
+
+    Args:
+        config: Settings of the refiner and its parts.
+
+    Raises:
+        ValueError: If one makes no sense.
+    """
+    parts = {"pyramid": build(config.pyramid), "objective": build(config.objective)}
+    build({**config.refiner, "compile": False}, backbone=_AnyBackbone(config.refiner.get("optimize")), **parts)
 
 
 def make_backbone(section: Mapping[str, Any], tiny: bool = False) -> FrontRear:

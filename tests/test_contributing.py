@@ -42,6 +42,7 @@ def test_the_smallest_backbone_refines(blur):
 
 def test_the_smallest_backbone_keeps_the_contract(blur, capsys):
     assert main(["check", "backbone=blur.yaml"]) == 0, capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out  # its colors come back, and its card is complete
 
 
 def test_the_test_of_the_smallest_backbone_passes(blur):

@@ -66,6 +66,8 @@ class SequentialBackbone(FrontRear):
             opened.cuts = (cut,)
             opened.layers = opened._layers(*parts)
             yield str(cut), opened
+        if several:
+            yield f"[{','.join(map(str, self.cuts))}]", self
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

@@ -9,7 +9,6 @@ needed, to be given as backbone.weights=<file>.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from refine.cli.tables import show
 from refine.config import CONFIGS, BackbonesConfig, ConfigError, compose, plain
 from refine.weights.download import weights_state
 
-WIDTH = 140  # of a table that goes into a file
 COLUMNS = {
     "name": "backbone=",
     "paper": "network",
@@ -54,7 +52,7 @@ def run(overrides: Sequence[str]) -> int:
     if config.json_:
         print(json.dumps(rows, indent=2))
     else:
-        Console(width=None if sys.stdout.isatty() else WIDTH).print(table(rows))
+        show(table(rows))
     return int(any("error" in row for row in rows))
 
 

@@ -4,17 +4,19 @@
     refine check backbone=my_network.yaml
     refine check backbone=aot_gan tiny=true
 
-Prints what was checked and what is wrong. Needs no images; with tiny=true no weights either.
+Prints what was checked and what is wrong, with -q only the latter. Needs no images, with tiny=true no weights either.
 """
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from refine.backbones.conformance.card import check_card
 from refine.backbones.conformance.contract import Finding, check
+from refine.cli.tables import show
 from refine.config import CheckConfig
+from refine.config.verbosity import is_quiet
 from refine.core.devices import checked_device
 from refine.factory import make_backbone
 
@@ -33,9 +35,11 @@ def run(overrides: Sequence[str]) -> int:
     """
     config = CheckConfig.compose(overrides)
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
-    findings = check(backbone)
-    Console().print(table(str(config.backbone.get("name", "backbone")), findings))
-    return int(any(finding.failed for finding in findings))
+    findings = [*check(backbone), check_card(config.backbone)]
+    wrong = [finding for finding in findings if finding.failed]
+    if wrong or not is_quiet():
+        show(table(str(config.backbone.get("name", "backbone")), wrong if is_quiet() else findings))
+    return int(bool(wrong))
 
 
 def table(name: str, findings: Sequence[Finding]) -> Table:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from refine.cli.backbones import names
 from refine.config import ConfigError, FetchConfig
+from refine.config.verbosity import is_quiet
 from refine.weights.download import FetchError, cache_path, fetch, hash_file, weights_state
 
 UNKNOWN = "not known; ask the author before you use them"
@@ -35,7 +36,7 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense.
     """
-    overrides = _with_backbone(overrides)
+    overrides = with_backbone(overrides)
     config = FetchConfig.compose(overrides)
     backbone = config.backbone
     card, name = backbone.get("card") or {}, str(backbone.get("name") or "")
@@ -52,14 +53,21 @@ def run(overrides: Sequence[str]) -> int:
         return _already(Path(weights.path), sha256)
     target = cache_path(name, url, folder)
     if not url:
-        _say(_by_hand(name, card.get("manual"), target))
+        _warn(_by_hand(name, card.get("manual"), target))
         return 1
     use = next(override for override in overrides if override.startswith("backbone="))
     return _fetched(url, sha256, target, use if folder is None else f"{use} backbone.weights={target}")
 
 
-def _with_backbone(overrides: Sequence[str]) -> list[str]:
-    """Let the first argument be the name of a backbone."""
+def with_backbone(overrides: Sequence[str]) -> list[str]:
+    """Let the first argument be the name of a backbone.
+
+    Args:
+        overrides: Name or nothing, then Hydra's ``key=value``.
+
+    Raises:
+        ConfigError: If no backbone is named.
+    """
     first = [f"backbone={name}" for name in overrides[:1] if "=" not in name]
     result = [*first, *overrides[len(first) :]]
     if not any(override.startswith("backbone=") for override in result):
@@ -70,7 +78,7 @@ def _with_backbone(overrides: Sequence[str]) -> list[str]:
 
 def _already(path: Path, sha256: str | None) -> int:
     if sha256 is not None and path.is_file() and (digest := hash_file(path)) != sha256.lower():
-        _say(f"{path} is there with sha256 {digest}; expected {sha256}. Move it away and run the command again.")
+        _warn(f"{path} is there with sha256 {digest}; expected {sha256}. Move it away and run the command again.")
         return 1
     _say(f"already there: {path}")
     return 0
@@ -89,19 +97,25 @@ def _fetched(url: str, sha256: str | None, target: Path, use: str) -> int:
     _say(f"fetching {url}")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=is_quiet()) as bar:
             task = bar.add_task("")
             digest = fetch(url, sha256, target, lambda done, total: bar.update(task, completed=done, total=total))
     except FetchError as error:
         expected = f" (sha256 {sha256})" if sha256 else ""
-        _say(f"not fetched: {error}\nWithout a network here: get {url}{expected} elsewhere and put it at {target}.")
+        _warn(f"not fetched: {error}\nWithout a network here: get {url}{expected} elsewhere and put it at {target}.")
         return 1
     verified = "verified" if sha256 else "not verified, for card.sha256 is not known"
-    _say(f"{target}\nsha256 {digest}, {verified}")
+    (_say if sha256 else _warn)(f"{target}\nsha256 {digest}, {verified}")
     _say(f"use it: {use}")
     return 0
 
 
 def _say(text: str) -> None:
+    """Not with ``-q``."""
+    if not is_quiet():
+        _warn(text)
+
+
+def _warn(text: str) -> None:
     """Without wrapping, so that paths can be copied; and nothing that would steer a terminal."""
     print(re.sub(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f]", " ", text.rstrip()))

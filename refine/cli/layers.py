@@ -3,6 +3,7 @@
     refine layers backbone=big_lama backbone.weights=big-lama.zip size=512
     refine layers backbone=aot_gan tiny=true size=64
     refine layers backbone=my_network.yaml json=true plot=layers.png
+    refine layers backbone=mini backbone.cut=[0,2]      # the last row: both at once
 
 Behind a cut lie shares of FLOPs and parameters; an update takes live memory and seconds at that size. The effective
 receptive field is the side in px of the smallest square around one central position of z that holds 90 % of
@@ -12,7 +13,6 @@ weights.
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,13 +24,14 @@ from rich.table import Table
 
 from refine.analysis.cuts import Cut, survey
 from refine.analysis.plots import check_plot, plot
+from refine.cli.tables import show
 from refine.config import ConfigError, LayersConfig
+from refine.config.verbosity import is_quiet
 from refine.core.devices import checked_device
 from refine.factory import make_backbone
 from refine.io.files import write_atomic
 
 CAPTION = "z and context: what crosses the cut. FLOPs, parameters: share behind it."
-WIDTH = 140  # of a table that goes into a file
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -51,7 +52,7 @@ def run(overrides: Sequence[str]) -> int:
     backbone = make_backbone(config.backbone, tiny=config.tiny).to(checked_device(config.device))
     name, errors = str(config.backbone.get("name", "backbone")), Console(stderr=True)
     measured = survey(backbone, config.size, config.repeats)
-    title, silent = f"measuring {escape(name)}", not errors.is_terminal
+    title, silent = f"measuring {escape(name)}", is_quiet() or not errors.is_terminal
     cuts = list(track(measured, title, console=errors, transient=True, disable=silent))
     if not cuts:
         raise ConfigError(f"backbone '{name}' has no feature map to cut at; choose one with layers.")
@@ -59,8 +60,7 @@ def run(overrides: Sequence[str]) -> int:
         about = {"backbone": name, "size": config.size, "device": str(backbone.device)}
         print(json.dumps({**about, "cuts": [dataclasses.asdict(cut) for cut in cuts]}, indent=2))
     else:
-        width = None if sys.stdout.isatty() else WIDTH
-        Console(width=width).print(table(f"backbone {name} at {config.size} px on {backbone.device}", cuts))
+        show(table(f"backbone {name} at {config.size} px on {backbone.device}", cuts))
     if config.plot is not None:
         file = Path(config.plot).expanduser()
         file.parent.mkdir(parents=True, exist_ok=True)

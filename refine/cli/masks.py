@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refine.config import ConfigError, MasksConfig
+from refine.config.verbosity import is_quiet
 from refine.data.discovery import find_pairs
 from refine.data.mask_files import write_masks
 from refine.data.masks import MaskGenerator
-from refine.data.pairs import HIDDEN
-from refine.data.subset import draw, listed
+from refine.data.pairs import HIDDEN, say_unused
+from refine.data.subset import LEFT_OUT, subset
 from refine.io.files import same_path
 
 
@@ -38,15 +39,15 @@ def run(overrides: Sequence[str]) -> int:
         raise ConfigError(f"output={output} is the folder of the photos; give another.")
     generator = MaskGenerator(config.kind, config.seed, config.max_area)
     listing = find_pairs(config.input, None, generator, config.output)
-    pairs = listing.pairs
-    if config.data.table is not None:
-        pairs = listed(pairs, Path(config.data.table).expanduser())
-    pairs = draw(pairs, config.data.limit, config.data.seed)
-    count, digest, unreadable = write_masks(pairs, generator, output, config.data.side)
+    listing = subset(listing, config.data.table, config.data.limit, config.data.seed)
+    count, digest, unreadable = write_masks(listing.pairs, generator, output, config.data.side)
     for failure in (*listing.failures, *unreadable):
         print(f"refine masks: failed: {failure.key}: {failure.reason}")
     for entry in listing.unused:
-        if entry.reason != HIDDEN:
+        if entry.reason not in (HIDDEN, *LEFT_OUT.values()) and not is_quiet():
             print(f"refine masks: not used: {entry.name}: {entry.reason}")
-    print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
+    if not is_quiet():
+        if said := say_unused([entry for entry in listing.unused if entry.reason in LEFT_OUT.values()]):
+            print(f"refine masks: {said}")
+        print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
     return int(bool(listing.failures or unreadable))

@@ -32,13 +32,17 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense; nothing was run then.
     """
-    own, launcher, common = _split(overrides)
+    own, launcher, common = split(overrides)
     config = StudyConfig.compose(own)
     return pipeline.run(config, [absolute(override) for override in common], launcher, overrides)
 
 
-def _split(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """What is for the study, for the launcher, and for every arm."""
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """What is for the study, for the launcher, and for every arm.
+
+    Args:
+        overrides: Folder of the study, and settings in Hydra's form ``key=value``.
+    """
     known = set(OmegaConf.load(CONFIGS / "study.yaml")) - {"defaults"}
     own: list[str] = []
     launcher, common = ["launcher=basic"], list[str]()

@@ -4,7 +4,7 @@ The defaults stand in ``configs/``, beside what they mean. A section with ``_tar
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import (
@@ -56,16 +56,20 @@ class Settings(BaseModel):
         return cls.check(compose(cls.command, overrides))
 
     @classmethod
-    def check(cls, config: DictConfig) -> Self:
+    def check(cls, config: DictConfig, complete: bool = True) -> Self:
         """Take a composed configuration, and hold it against types and ranges.
 
         Args:
             config: Composed configuration of the command; interpolations may be unresolved.
+            complete: Whether what a run needs must be there; else its name in ``<>`` stands for it.
 
         Raises:
             ConfigError: If a setting is missing, of another type, or out of its range.
         """
         fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        if not complete:
+            needed = [key for key, field in fields.items() if field.examples and OmegaConf.is_missing(config, key)]
+            config = cast(DictConfig, OmegaConf.merge(config, {key: f"<{key}>" for key in needed}))
         keys = fields if cls.model_config.get("extra") != "forbid" else map(str, config)
         values = {key: _value(config, key) for key in keys if key in config and not OmegaConf.is_missing(config, key)}
         for key, field in fields.items():

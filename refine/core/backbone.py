@@ -123,7 +123,8 @@ class FrontRear(nn.Module, ABC):
 
         Yields:
             The place as one gives it to ``backbone.cut``, and this network, its weights shared, cut there alone; in
-            the order of the run. Where a subclass does not say: as it is cut now.
+            the order of the run. Then, if it is cut at several places now, all of them at once. Where a subclass does
+            not say: as it is cut now.
         """
         if self.layers:
             yield "(as it is)", self

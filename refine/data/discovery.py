@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from refine.data.archives import pairs_in_tars, tar_files
 from refine.data.folders import (
+    LONELY_TRUTH,
     Masks,
+    add_lonely,
     image_files,
     mask_folder,
     pairs_in_folder,
@@ -58,6 +60,10 @@ def find_pairs(
         raise ValueError(f"input={input}: no image found; looked for {' '.join(sorted(READ))}{said}.")
     _check_unique(listing.pairs)
     listing.pairs = sorted(_with_truths(listing.pairs, source, truth), key=lambda pair: pair.key)
+    if truth not in (None, "input") and source.is_dir() and (folder := Path(str(truth)).expanduser()).is_dir():
+        used = {file for pair in listing.pairs for file in pair.files if isinstance(file, Path)}
+        others = [source, Path(output), *([Path(masks)] if isinstance(masks, str) else [])]
+        add_lonely(folder, used, others, listing, LONELY_TRUTH)
     return listing
 
 

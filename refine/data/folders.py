@@ -15,6 +15,7 @@ from refine.io.formats import READ
 _MASK_NAME = re.compile(r"(?P<image>.+)_mask[-_]?\d*", re.DOTALL)  # x_mask, x_mask001; greedy: the last _mask counts
 RESULTS = "folder with results of a run"
 LONELY = "mask without an image"
+LONELY_TRUTH = "truth without an image"
 DRAWN = "mask file, while masks are drawn"
 
 
@@ -48,7 +49,7 @@ def pairs_in_folder(root: Path, mask: str | None, masks: str | None, output: Pat
                 listing.failures.append(Failure(str(image.relative_to(root)), reason))
         listing.failures += _masks_without_image([file for file in images if file not in used], root) if beside else []
     if folder:
-        _add_unused_masks(folder, used, [root, output], listing)
+        add_lonely(folder, used, [root, output], listing, LONELY)
     return listing
 
 
@@ -183,13 +184,21 @@ def _masks_without_image(files: Sequence[Path], root: Path) -> list[Failure]:
     ]
 
 
-def _add_unused_masks(folder: Path, used: Collection[Path], without: Sequence[Path], listing: Listing) -> None:
-    """What lies in a folder of masks and is none of a pair; names begin with the folder's own."""
-    real = {parent: os.path.realpath(parent) for parent in {mask.parent for mask in used}}  # one folder, two links
-    places, found = {(real[mask.parent], mask.name) for mask in used}, Listing()
+def add_lonely(folder: Path, used: Collection[Path], without: Sequence[Path], listing: Listing, reason: str) -> None:
+    """List what lies in a folder of masks or truths and is in no pair; names begin with the folder's own.
+
+    Args:
+        folder: Folder, searched through all its folders.
+        used: Files that are in pairs.
+        without: Folders to leave out, which need no mention.
+        listing: Listing to which the files are added.
+        reason: Reason of the images among them.
+    """
+    real = {parent: os.path.realpath(parent) for parent in {file.parent for file in used}}  # one folder, two links
+    places, found = {(real[file.parent], file.name) for file in used}, Listing()
     for place, files in walk(folder, without, found, results=True):
         here = os.path.realpath(place)
         lonely = [file.name for file in files if (here, file.name) not in places]
-        found.unused += [Unused(_below(folder, place, name), LONELY) for name in lonely]
+        found.unused += [Unused(_below(folder, place, name), reason) for name in lonely]
     listing.failures += found.failures
     listing.unused += [Unused(f"{folder.name}/{entry.name}", entry.reason) for entry in found.unused]

@@ -9,8 +9,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from refine.data.pairs import ImageMaskPair
+from refine.data.pairs import ImageMaskPair, Listing, Unused
 from refine.io.picture import Picture
+
+LEFT_OUT = {"table": "not in data.table", "limit": "not drawn for data.limit"}
+"""Reasons why a pair of the input is no part of an evaluation set."""
+
+
+def subset(listing: Listing, table: str | None, limit: int | None, seed: int) -> Listing:
+    """The part of a listing that is an evaluation set; the images of the others are not used, and why is said.
+
+    Args:
+        listing: All that an input holds.
+        table: Path of a table that names the images, as for :func:`listed`; None for all.
+        limit: Number of images to draw, as for :func:`draw`; None for all.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: The table cannot be used, or there are fewer images than ``limit``.
+    """
+    named = listing.pairs if table is None else listed(listing.pairs, Path(table).expanduser())
+    drawn = draw(named, limit, seed)
+    keys = {pair.key for pair in named}
+    outside = [Unused(pair.key, LEFT_OUT["table"]) for pair in listing.pairs if pair.key not in keys]
+    keys = {pair.key for pair in drawn}
+    outside += [Unused(pair.key, LEFT_OUT["limit"]) for pair in named if pair.key not in keys]
+    return Listing(drawn, listing.failures, [*listing.unused, *outside])
 
 
 def draw(pairs: Sequence[ImageMaskPair], limit: int | None, seed: int) -> list[ImageMaskPair]:

@@ -145,7 +145,7 @@ def _say_outcome(run_folder: RunFolder, outcome: Outcome, account: Account, fail
     text = f"{done} done"
     text += f", {skipped} already there" if skipped else ""
     text += f", {failed} failed" if failed else ""
-    text += f", {len(missing)} left; run the same command to continue" if outcome.stopped and missing else ""
+    text += f", {len(missing)} left; run the same command to continue" if outcome.stopped else ""
     if outcome.stopped and missing:
         further = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         log.error("no result yet: %s%s", ", ".join(missing[:NAMED]), further)

@@ -8,7 +8,7 @@ from pathlib import Path
 from refine.config import ConfigError, PredictConfig
 from refine.data.discovery import find_pairs
 from refine.data.pairs import Failure, ImageMaskPair, Unused
-from refine.data.subset import draw, listed
+from refine.data.subset import subset
 from refine.factory import mask_generator
 from refine.inference.run_folder import RunFolder
 from refine.io.files import same_path
@@ -51,11 +51,8 @@ def discover(config: PredictConfig) -> Request:
     generator = mask_generator(config)
     truth = config.truth or ("input" if generator else None)
     listing = find_pairs(config.input, config.mask, generator or config.masks, config.output, truth)
-    pairs = listing.pairs
-    if config.data.table is not None:
-        pairs = listed(pairs, Path(config.data.table).expanduser())
-    pairs = draw(pairs, config.data.limit, config.data.seed)
-    request = Request(output, config.format, pairs, listing.failures, listing.unused)
+    listing = subset(listing, config.data.table, config.data.limit, config.data.seed)
+    request = Request(output, config.format, listing.pairs, listing.failures, listing.unused)
     _spare_inputs(request)
     return request
 

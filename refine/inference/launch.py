@@ -26,6 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
+from refine.config.verbosity import say
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
 from refine.inference.signals import STOPPED, exit_on_sigterm
@@ -33,6 +34,9 @@ from refine.inference.slots import own_device
 from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
+STOP = "stopped"  # beside it: the exit status of what ended the jobs early; none of the terminal's begins any more
+TOLD = ("launcher=basic", "launcher=joblib")  # whose jobs are processes of the terminal, which tells them of Ctrl-C too
+INTERRUPTED = "interrupted"
 SHARED = ", several jobs at once"  # end of a machine's name, whose seconds are not those of one job alone
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
 
@@ -72,6 +76,7 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
     write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
+    (folder / STOP).unlink(missing_ok=True)
     arguments = {
         "jobs": quoted(str(folder)),
         "job": ",".join(quoted(job.name) for job in jobs),
@@ -79,13 +84,26 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
     }
     command = [sys.executable, "-m", "refine.inference.launch", "--multirun"]
     command += [f"{key}={value}" for key, value in arguments.items()]
-    process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
+    process = None
     try:
+        process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
         status = process.wait()
     except KeyboardInterrupt:
-        process.wait()
+        _stop(folder, 130)
+        if process:
+            with contextlib.suppress(KeyboardInterrupt):  # another one ends the jobs, with this process
+                process.wait()  # until the jobs at work have concluded
         return 130
-    return status if status in STOPPED else 0
+    return _stopped(folder) or (status if status in STOPPED else 0)
+
+
+def _stop(folder: Path, status: int) -> None:
+    write_atomic(folder / STOP, str(status).encode(), folder)
+
+
+def _stopped(folder: Path) -> int:
+    """Exit status of what ended the jobs early; 0 if nothing did."""
+    return int((folder / STOP).read_text()) if (folder / STOP).exists() else 0
 
 
 def check_launcher(name: str) -> None:
@@ -120,20 +138,33 @@ def task(config: DictConfig) -> int:
         Exit status of the job.
 
     Raises:
-        SystemExit: If it was told to stop, so that no further job begins.
+        SystemExit: If it was told to stop, and is no process of the terminal: nobody told the launcher.
     """
     folder = Path(config.jobs)
     content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
     job = Job(**{**content, "output": Path(content["output"])})
-    print(f"refine: job {job.name}", file=sys.stderr, flush=True)
-    with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
-        status, reason = _predict(job.overrides)
+    told = _is_told()
+    try:
+        if told:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if told and (stopped := _stopped(folder)):
+            return stopped
+        say(f"refine: job {job.name}")
+        with own_device(folder) if config.get("share_devices") else contextlib.nullcontext():
+            status, reason = _predict(job.overrides)
+    except KeyboardInterrupt:  # before there was anything to conclude
+        status, reason = 130, INTERRUPTED
+    finally:
+        if told:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if told and status in STOPPED:
+        _stop(folder, status)
     write_job(
         job.output,
         {**job.about, "status": status, "reason": reason, "machine": _machine() + (SHARED if _is_shared() else "")},
         job.record,
     )
-    if status in STOPPED:
+    if status in STOPPED and not told:
         raise SystemExit(status)
     return status
 
@@ -150,8 +181,13 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
     except Exception as error:  # ours, or out of memory; the other jobs go on
         traceback.print_exc()
         return 1, f"{type(error).__name__}: {error}"
-    reasons = {0: "", 130: "interrupted", 143: "stopped"}
+    reasons = {0: "", 130: INTERRUPTED, 143: "stopped"}
     return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
+
+
+def _is_told() -> bool:
+    """Whether the terminal tells this job of Ctrl-C, as it does not those that submitit or SLURM starts."""
+    return HydraConfig.initialized() and "submitit" not in HydraConfig.get().launcher["_target_"]
 
 
 def _is_shared() -> bool:
@@ -187,8 +223,14 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Hand the jobs of the command line to the launcher."""
+    """Hand the jobs of the command line to the launcher.
+
+    Ctrl-C is left to the jobs that the terminal tells of it: they conclude, and the launcher ends with the last one.
+    Processes that are started here inherit that it is ignored, until they do a job.
+    """
     exit_on_sigterm()
+    if set(TOLD) & set(sys.argv):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not sys.stdin.isatty():
         _end_with_parent()
     application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)

@@ -1,5 +1,6 @@
 """A run as independent jobs, each with a share of the images."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,4 +35,9 @@ def run_shards(config: PredictConfig, command: Sequence[str], launcher: Sequence
         for shard in range(config.shards)
     ]
     folder = (output / RUN_FOLDER / "shards").absolute()
-    return launch(jobs, folder, launcher) or gather(config, request, "has no result; see what its shard said")
+    if stopped := launch(jobs, folder, launcher):
+        done, count = sum((output / request.name(pair)).is_file() for pair in request.pairs), len(request.pairs)
+        left = f"{done} of {count} images done, {count - done} left"
+        print(f"refine predict: interrupted: {left}; run the same command to continue", file=sys.stderr)
+        return stopped
+    return gather(config, request, "has no result; see what its shard said")

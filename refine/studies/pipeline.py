@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refine.config import ConfigError, PredictConfig, StudyConfig
+from refine.config.verbosity import is_quiet, say
 from refine.inference.launch import Job, check_launcher, launch
 from refine.studies.labels import uses_wandb
 from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
@@ -40,10 +41,14 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     for arm_run in unfinished:
         _check_run(arm_run)
     write_plan(output, runs)
-    print(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete", file=sys.stderr)
+    say(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete")
     jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
-    stopped = launch(jobs, output / STUDY / "jobs", launcher)
-    return stopped or conclude(study, runs, output, config, command)
+    if stopped := launch(jobs, output / STUDY / "jobs", launcher):
+        done = sum(not problem(arm_run) for arm_run in runs)
+        left = f"{done} of {len(runs)} jobs complete, {len(runs) - done} left"
+        print(f"refine study: interrupted: {left}; run the same command to continue", file=sys.stderr)
+        return stopped
+    return conclude(study, runs, output, config, command)
 
 
 def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: StudyConfig, command: Sequence[str]) -> int:
@@ -65,10 +70,11 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
     if config.publish:
         report.publish(Path(config.study).expanduser(), output, command)
-    print((output / report.MARKDOWN).read_text(), end="")
+    if not is_quiet():
+        print((output / report.MARKDOWN).read_text(), end="")
     for name, reason in problems.items():
         print(f"refine study: incomplete: {name}: {reason}", file=sys.stderr)
-    print(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}", file=sys.stderr)
+    say(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}")
     if told := [run for run in runs if uses_wandb(run.overrides)]:
         from refine.studies import wandb_report  # Lightning, which takes seconds
 

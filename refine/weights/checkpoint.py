@@ -23,6 +23,8 @@ _EXPECTED = (
     "(config.yaml and models/best.ckpt)."
 )
 
+_PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # ends of entries of torch.export's files
+
 
 class UnusableWeights(ValueError):
     """A file of weights that cannot be used, for a reason its user can do something about."""
@@ -63,6 +65,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             if not stream.read(4).startswith(ZIP):
                 return _read_weights(file)
         with zipfile.ZipFile(file) as archive:
+            if any(entry.endswith(_PROGRAMS) for entry in archive.namelist()):
+                raise Problem(
+                    "is a program of torch.export: save its weights alone, "
+                    f"torch.save(torch.export.load({file.name!r}).state_dict, 'weights.pt')"
+                )
             inside = zipfile.Path(archive)
             return _read_weights(file if pickle_in(archive) else _official_weights(inside))
 

@@ -100,7 +100,8 @@ def test_cuts_of_a_trunk_refine_and_share_weights():
     network = LaMa("random", cut=[0, 1], sizes=LaMaConfig("ffc", 8, 2, 2, 24))
     level = make_level(torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32), 4)
     opened = dict(network.cuts_available())
-    assert list(opened) == ["0", "1", "2"]
+    assert list(opened) == ["0", "1", "2", "[0,1]"]
+    assert opened.pop("[0,1]") is network
     for cut, other in opened.items():
         alone = LaMa("random", cut=int(cut), sizes=LaMaConfig("ffc", 8, 2, 2, 24))
         assert other.layers == alone.layers == ("local", "global")
@@ -180,6 +181,47 @@ def test_the_command_for_readers(name):
     assert outcome.status == 0
     for text in (f"backbone {name} at 32 px on cpu", "features ", " %", "receptive", "s/update"):
         assert text in outcome.out
+
+
+@pytest.mark.filterwarnings("ignore:.*RANDOM weights")
+@pytest.mark.parametrize(
+    ("overrides", "cut", "tensors"),
+    [
+        (["backbone=mini", "backbone.cut=[2,0]"], "[0,2]", ["local.0", "global.0", "local.2", "global.2"]),
+        (
+            ["backbone=migan", "backbone.tiny.cut=[4,8]", "tiny=true"],
+            "[4,8]",
+            ["features.4", "rgb.4", "features.8", "rgb.8"],
+        ),
+        (["backbone=replay", "tiny=true"], "[3,5]", ["3.local", "3.rest", "5.local", "5.rest"]),
+    ],
+)
+def test_several_cuts_at_once_are_the_last_row(overrides, cut, tensors):
+    outcome = refine("layers", *overrides, "size=32", "repeats=1", "json=true")
+    *alone, joint = json.loads(outcome.out)["cuts"]
+    assert joint["cut"] == cut
+    assert list(joint["shapes"]) == tensors
+    assert all(not cut["cut"].startswith("[") for cut in alone)
+    first = next(cut for cut in alone if cut["cut"] == joint["cut"][1])
+    assert joint["flops"] == pytest.approx(first["flops"]) and joint["live_mib"] > 0
+
+
+def test_in_a_pipe_no_name_is_folded(tmp_path, monkeypatch):
+    name = f"a_layer_with_a_long_name_{'x' * 80}"
+    (tmp_path / "long_names.py").write_text(
+        "from collections import OrderedDict\nfrom torch import nn\n\ndef make():\n"
+        f"    layers = {{'{name}': nn.Conv2d(4, 4, 1), 'last': nn.Conv2d(4, 3, 1)}}\n"
+        "    return nn.Sequential(OrderedDict(layers))\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        f"defaults: [replay]\nname: mine\nnative_size: 32\ncut: {name}\nweights: random\n"
+        "network: {_target_: long_names.make, _partial_: true}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="RANDOM weights"):
+        outcome = refine("layers", "backbone=mine.yaml", "size=16", "repeats=1")
+    (row,) = [line for line in outcome.out.splitlines() if name in line]
+    assert "4x16x16" in row and " % " in row
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import nn
 
 from refine.__main__ import main
 from refine.backbones.conformance import checks
+from refine.backbones.conformance.card import check_card
 from refine.backbones.conformance.contract import CHECKS, check, run_check
 from refine.config import CONFIGS, compose
 from refine.core.backbone import FrontRear
@@ -41,7 +42,9 @@ def test_every_shipped_backbone_holds_to_the_contract(name, entry):
 def test_every_shipped_backbone_says_what_it_is(name):
     section = compose("predict", [f"backbone={name}", "preset=plain"]).backbone
     assert section.name == name
-    assert {"paper", "license"} <= set(section.card)
+    finding = check_card(section)
+    assert not finding.problem
+    assert name == "replay" or not finding.skipped  # the users' own networks
     assert "tiny" in section
     assert isinstance(section.native_size, int)
 
@@ -205,8 +208,15 @@ class Failing(Good):
         raise RuntimeError("no such thing")
 
 
+class Signed(Good):
+    def rear(self, features):
+        return super().rear(features).tanh()
+
+
 def test_a_good_adapter_is_all_green():
-    assert not [finding for finding in check(Good()) if finding.problem or finding.skipped]
+    findings = {finding.check: finding for finding in check(Good())}
+    assert "as with random weights" in findings.pop("range and order of colors").skipped
+    assert not [finding for finding in findings.values() if finding.problem or finding.skipped]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +232,11 @@ def test_a_good_adapter_is_all_green():
         (Clamped, "predictions are not clamped", "the prediction is clamped to [0, 1]"),
         (Composited, "predictions are raw, about [0, 1]", "the prediction is composited"),
         (OwnRange, "predictions are raw, about [0, 1]", "expected about [0, 1]. Map the network's range"),
+        (
+            Signed,
+            "range and order of colors",
+            "ends in [-1, 1], as a tanh does; expected [0, 1]. Return (output + 1) / 2",
+        ),
         (Thawed, "weights are frozen", "2 parameters require gradients, such as up.weight"),
         (Single, "precision and device are followed", "is torch.float32"),
         (MixesTheBatch, "a batch equals its images", "differ from each alone"),
@@ -238,16 +253,38 @@ def test_a_broken_adapter_is_red_with_the_reason(broken, red, message):
     assert message in problems[red]
 
 
-@pytest.mark.parametrize("broken", [WrongPolarity, KeepsItsContext, Clamped, Thawed, MixesTheBatch])
+@pytest.mark.parametrize("broken", [WrongPolarity, KeepsItsContext, Clamped, Signed, Thawed, MixesTheBatch])
 def test_nothing_else_is_red(broken):
     assert len([finding for finding in check(broken()) if finding.failed]) == 1
+
+
+CARD = {"paper": "of mine", "license": "MIT", "parameters": "1 M"}
+
+
+@pytest.mark.parametrize(
+    ("section", "problem", "skipped"),
+    [
+        ({"card": CARD}, "", ""),
+        ({"card": CARD, "weights": "w.pt"}, "", ""),
+        ({"card": CARD | {"url": "https://x/w.pt", "sha256": "ab"}, "weights": None}, "", ""),
+        ({"card": CARD | {"url": "https://x/w.pt"}}, "card.url without card.sha256", ""),
+        ({"card": CARD | {"url": "https://x/w.pt", "sha256": ""}}, "Set it to what `refine fetch` prints", ""),
+        ({"card": CARD | {"license": None}}, "", "not there: card.license; needed where a backbone ships"),
+        ({"card": CARD, "weights": None}, "", "or card.manual (where its weights are)"),
+        ({}, "", "not there: card.paper, card.license, card.parameters"),
+    ],
+)
+def test_a_card_is_asked_for_what_the_commands_need_of_it(section, problem, skipped):
+    finding = check_card(section)
+    assert (bool(finding.problem), bool(finding.skipped)) == (bool(problem), bool(skipped))
+    assert problem in finding.problem and skipped in finding.skipped
 
 
 def test_the_command_prints_a_table(capsys):
     assert main(["check", "backbone=cv2_telea"]) == 0
     printed = capsys.readouterr().out
     assert "backbone cv2_telea" in printed
-    assert printed.count(" ok ") + printed.count("skipped") == len(CHECKS)
+    assert printed.count(" ok ") + printed.count("skipped") == len(CHECKS) + 1  # the card
 
 
 def test_the_command_takes_a_file_and_ends_with_1_if_something_is_wrong(tmp_path, capsys, monkeypatch):

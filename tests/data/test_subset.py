@@ -10,6 +10,7 @@ import torch
 from generated import hole, pair, photo, refine, save
 from PIL import Image
 
+from refine.data.discovery import find_pairs
 from refine.data.masks import MaskGenerator, joint_hash, mask_hash
 from refine.data.pairs import ImageMaskPair
 from refine.data.subset import draw, square
@@ -186,3 +187,40 @@ def test_metrics_that_are_not_installed_cost_no_result(tmp_path, photos, tiny, m
     outcome = refine(*run)
     assert outcome.status == 0 and "torch_fidelity" in outcome.err
     assert "torch_fidelity" in summary(tmp_path / "out")["sets"]["error"]
+
+
+def test_images_that_a_table_or_a_limit_leaves_out_are_named_and_counted(tmp_path, photos, tiny):
+    (tmp_path / "photos.tsv").write_text("photo_id\tx\nim0\t1\nim1\t1\n")
+    chosen = [f"data.table={tmp_path / 'photos.tsv'}", "data.limit=1"]
+    outcome = refine("predict", f"data={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny, *chosen)
+    assert outcome.status == 0, outcome.err
+    assert "not used: 2 files (not in data.table: 1, not drawn for data.limit: 1); all are named" in outcome.err
+    assert summary(tmp_path / "out")["not_used"] == {"not in data.table": 1, "not drawn for data.limit": 1}
+    (drawn,) = (row["key"] for row in rows(tmp_path / "out"))
+    log = (tmp_path / "out" / ".refine" / "log.txt").read_text()
+    (other,) = {"im0", "im1"} - {drawn}
+    assert "not used: im2: not in data.table" in log and f"not used: {other}: not drawn for data.limit" in log
+    masks = refine("masks", f"input={photos}", f"output={tmp_path / 'masks'}", "kind=thick", *chosen)
+    assert "not used: 2 files (not in data.table: 1, not drawn for data.limit: 1)" in masks.out
+
+
+def test_truths_that_no_image_has_are_counted_like_such_masks(tmp_path, tiny):
+    for name in ("a", "b"):
+        pair(tmp_path / "in", name)
+        save(tmp_path / "truths" / f"{name}.png", photo())
+    save(tmp_path / "truths" / "sub" / "c.png", photo())
+    (tmp_path / "truths" / "notes.txt").touch()
+    settings = [f"input={tmp_path / 'in'}", f"truth={tmp_path / 'truths'}", f"output={tmp_path / 'out'}"]
+    outcome = refine("predict", *settings, *tiny)
+    assert outcome.status == 0, outcome.err
+    assert summary(tmp_path / "out")["not_used"] == {".txt": 1, "truth without an image": 1}
+    log = (tmp_path / "out" / ".refine" / "log.txt").read_text()
+    assert "not used: truths/sub/c.png: truth without an image" in log
+
+
+def test_masks_in_the_folder_of_the_truths_are_no_truths_without_an_image(tmp_path):
+    save(tmp_path / "in" / "a.png", photo())
+    save(tmp_path / "set" / "a.png", photo())
+    save(tmp_path / "set" / "masks" / "a.png", hole())
+    truth, masks = str(tmp_path / "set"), str(tmp_path / "set" / "masks")
+    assert find_pairs(str(tmp_path / "in"), None, masks, "/nowhere", truth).unused == []

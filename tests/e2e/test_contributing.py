@@ -1,6 +1,8 @@
-"""The worked example of CONTRIBUTING.md by the ``refine`` command, from a folder outside of the project."""
+"""The worked example of CONTRIBUTING.md: in a folder outside of the project, and as a backbone that ships."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 @pytest.mark.slow
@@ -31,3 +34,27 @@ def test_a_backbone_of_ones_own(tmp_path, working_folder):
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (tmp_path / "out" / "photo.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_backbone_that_ships_passes_the_tests_that_find_it_by_themselves(tmp_path):
+    for name in ("configs", "refine", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "refine" / "backbones" / "blur.py").write_text(next(text for text in blocks if "class Blur" in text))
+    yaml = next(text for text in blocks if "blur.Blur" in text and "_target_" in text)
+    yaml = yaml.replace("blur.Blur", "refine.backbones.blur.Blur")
+    (tmp_path / "configs" / "backbone" / "blur.yaml").write_text(yaml)
+    tests = ["tests/backbones/test_conformance.py", "tests/autograd/test_selective.py", "tests/cli/test_backbones.py"]
+    chosen = ["-k", "blur or every_backbone_is_there or table_reads or count_parameters"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, *tests]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert (
+        "blur"
+        in subprocess.run(
+            [*command, "--collect-only"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ).stdout
+    )

@@ -147,6 +147,34 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small):
     assert without_cost(continued.out) == without_cost(said)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+@pytest.mark.parametrize("moment", [".study/jobs/jobs.json", "plain/.refine/config.yaml", "a/*.png"])
+def test_ctrl_c_says_in_a_sentence_what_is_done(tmp_path, common, launcher, moment):
+    """As a terminal does it: SIGINT to the whole process group, before, between and during the work of the jobs."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    folder = write_study(tmp_path / "q", "{question: '?', base: [masks=thick], arms: {a: [refiner.steps=40]}}")
+    output = tmp_path / "out"
+    command = ["study", str(folder), f"input={photos(tmp_path / 'in', 6)}", *common, f"output={output}"]
+    command += [f"launcher={launcher}"]
+    run = [sys.executable, "-m", "refine", *command]
+    with subprocess.Popen(
+        run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        end = time.monotonic() + 240
+        while not list(output.glob(moment)):
+            assert time.monotonic() < end and process.poll() is None, moment
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()  # until the last process that holds it is gone
+    complete = sum(json.loads(job.read_text())["status"] == 0 for job in output.glob("*/.refine/job.json"))
+    assert process.returncode == 130 and "Traceback" not in said, said
+    outcome = f"refine study: interrupted: {complete} of 3 jobs complete, {3 - complete} left; run the same command to"
+    assert said.splitlines()[-1] == f"{outcome} continue" and said.count("refine study: interrupted") == 1
+    if "basic" in command[-1] and moment == "a/*.png":  # that the same command continues is tested after a SIGKILL
+        assert re.search(r"\n[1-6] done, [0-5] left; run the same command to continue in", said)
+
+
 def wait_for(file: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not file.exists():

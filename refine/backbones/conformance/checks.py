@@ -4,7 +4,7 @@ They need no photographs and no trained weights, and run at the smallest sizes t
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -146,14 +146,23 @@ def nominal_range(backbone: FrontRear) -> str:
 
 def unclamped(backbone: FrontRear) -> str:
     """No values cut off at 0 or 1, where there would be no gradient."""
-    features = backbone.front(example(backbone))
-    for factor in (1.25**step for step in range(60)):  # up to 5e5, in steps small enough to see where it begins
-        prediction = backbone.rear(replace(features, z={name: factor * tensor for name, tensor in features.z.items()}))
+    for prediction in louder(backbone):
         distance = torch.minimum(prediction.abs(), (prediction - 1).abs())
         cut, near = (distance == 0).double().mean(), ((distance > 0) & (distance < 1e-4)).double().mean()
         if cut > 0.01:  # a saturating activation comes near before it arrives; what is clamped is hardly ever near
             return "" if near > 0.1 * cut else "the prediction is clamped to [0, 1]: no gradient there; return it raw"
     return ""
+
+
+def louder(backbone: FrontRear) -> Iterator[Tensor]:
+    """Predictions of ever larger z: up to 5e5 times, in steps small enough to see where an activation saturates.
+
+    Args:
+        backbone: Backbone with layers.
+    """
+    features = backbone.front(example(backbone))
+    for factor in (1.25**step for step in range(60)):
+        yield backbone.rear(replace(features, z={name: factor * tensor for name, tensor in features.z.items()}))
 
 
 def sizes(backbone: FrontRear) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from refine.backbones.conformance import checks
+from refine.backbones.conformance.colors import NotJudged, colors
 from refine.core.backbone import FrontRear
 
 
@@ -16,7 +17,8 @@ class Check:
 
     Attributes:
         words: What it says.
-        function: Check from :mod:`refine.backbones.conformance.checks`; returns what is wrong, or an empty text.
+        function: Check from :mod:`refine.backbones.conformance.checks`; returns what is wrong, or an empty text, or
+            raises :class:`refine.backbones.conformance.colors.NotJudged`.
         needs_layers: Whether it says anything of a backbone without ``layers``.
     """
 
@@ -31,6 +33,7 @@ CHECKS: Sequence[Check] = (
     Check("two runs agree", checks.determinism),
     Check("mask: 1 = hole", checks.polarity),
     Check("predictions are raw, about [0, 1]", checks.nominal_range),
+    Check("range and order of colors", colors),
     Check("predictions are not clamped", checks.unclamped, needs_layers=True),
     Check("any size", checks.sizes),
     Check("a batch equals its images", checks.batches),
@@ -49,7 +52,7 @@ class Finding:
     Attributes:
         check: What was checked, in words.
         problem: What is wrong; empty if nothing is.
-        skipped: Why it does not apply; empty if it does.
+        skipped: Why it does not apply or cannot be judged; empty if it does.
     """
 
     check: str
@@ -102,5 +105,7 @@ def run_check(backbone: FrontRear, entry: Check) -> Finding:
         torch.manual_seed(0)
         try:
             return Finding(entry.words, entry.function(backbone))
+        except NotJudged as reason:
+            return Finding(entry.words, skipped=str(reason))
         except Exception as error:
             return Finding(entry.words, f"raised {type(error).__name__}: {str(error).strip() or 'without a message'}")

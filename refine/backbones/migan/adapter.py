@@ -66,6 +66,8 @@ class MIGAN(FrontRear):
             opened = copy.copy(self)
             opened.cuts, opened.layers = (r,), ("features", "rgb")
             yield str(r), opened
+        if len(self.cuts) > 1:
+            yield f"[{','.join(map(str, self.cuts))}]", self
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from refine.backbones.replay.cut_points import fired
-from refine.backbones.replay.io_spec import IOSpec
+from refine.backbones.replay.io_spec import Inputs, IOSpec
 from refine.backbones.replay.network import user_network
 from refine.backbones.replay.record import NeverReached, Recorder, Replayer
 from refine.backbones.replay.trace import CutPoint, Trace, random_state, seed_random, set_random_state
@@ -51,8 +51,11 @@ class Replay(FrontRear):
             the network at several.
         weights: File of its weights; None if the network brings its own, ``random`` to try.
         inputs: What the network takes, in order: ``image`` (its hole filled), ``hole`` (mask, 1 = hole), ``known``
-            (mask, 1 = known), ``ones``. A mapping gives them as keyword arguments. None: image and hole.
-        concatenate: Whether they go in as one tensor, by channels, or as separate arguments.
+            (mask, 1 = known), ``ones``; a list of such for one tensor; or a constant: a number, bool or None as it is,
+            a list of numbers as a tensor. A mapping gives them as keyword arguments, such as ``{sample: [image, hole],
+            timestep: 0}``. None: image and hole.
+        concatenate: Whether those named in a sequence go in as one tensor, by channels, before all constants; or each
+            as an argument of its own.
         image_range: Range of the image the network takes.
         mask_range: Values of 0 and 1 in the network's masks.
         fill: Value of the hole in the image the network takes, in its own range; None leaves the image as it is.
@@ -77,7 +80,7 @@ class Replay(FrontRear):
         network: nn.Module | Callable[[], nn.Module] | None,
         cut: str | Sequence[str] | None,
         weights: str | PathLike[str] | None = None,
-        inputs: Sequence[str] | Mapping[str, str] | None = None,
+        inputs: Inputs | None = None,
         concatenate: bool = True,
         image_range: Sequence[float] = (0, 1),
         mask_range: Sequence[float] = (0, 1),
@@ -113,6 +116,8 @@ class Replay(FrontRear):
             except ValueError:
                 continue
             yield str(cut_point), opened
+        if len(self.cut_points) > 1:
+            yield f"[{','.join(map(str, self.cut_points))}]", self
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

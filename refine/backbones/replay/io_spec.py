@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from refine.core.types import Level
 
 INPUTS = ("image", "hole", "known", "ones")
+Inputs = Sequence[Any] | Mapping[str, Any]
 _SET_OUTPUT = "Set backbone.output to the index or key of the prediction (B,3,H,W)."
 
 
@@ -21,7 +23,7 @@ class IOSpec:
 
     def __init__(
         self,
-        inputs: Sequence[str] | Mapping[str, str] | None,
+        inputs: Inputs | None,
         concatenate: bool,
         image_range: Sequence[float],
         mask_range: Sequence[float],
@@ -36,7 +38,7 @@ class IOSpec:
         self.output_range = _checked_range("output_range", output_range)
         self.output = [] if output is None else [output] if isinstance(output, str | int) else list(output)
 
-    def arguments(self, level: Level) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def arguments(self, level: Level) -> tuple[list[Any], dict[str, Any]]:
         """What the network is called with, in tensors of its own: positional and keyword arguments.
 
         Args:
@@ -52,9 +54,11 @@ class IOSpec:
             "ones": torch.ones_like(level.mask),
         }
         if isinstance(self.inputs, Mapping):
-            return [], {key: tensors[value] for key, value in self.inputs.items()}
-        args = [tensors[value] for value in self.inputs]
-        return ([torch.cat(args, dim=1)] if self.concatenate else args), {}
+            return [], {key: _argument(value, tensors) for key, value in self.inputs.items()}
+        inputs = list(self.inputs)
+        if self.concatenate and (names := [value for value in inputs if isinstance(value, str)]):
+            inputs = [names, *(value for value in inputs if not isinstance(value, str))]
+        return [_argument(value, tensors) for value in inputs], {}
 
     def described(self, level: Level) -> str:
         """The arguments in words, for messages.
@@ -63,9 +67,8 @@ class IOSpec:
             level: Level padded to a size that the network takes.
         """
         args, kwargs = self.arguments(level)
-        sizes = [f"{name + '=' if name else ''}(B,{tensor.shape[1]},H,W)" for name, tensor in
-                 [*(("", tensor) for tensor in args), *kwargs.items()]]  # fmt: skip
-        return ", ".join(sizes)
+        texts = [_in_words(value) for value in args]
+        return ", ".join([*texts, *(f"{name}={_in_words(value)}" for name, value in kwargs.items())])
 
     def prediction(self, output: Any) -> Tensor:
         """The prediction on the nominal scale.
@@ -99,11 +102,42 @@ def _description(output: Any) -> str:
     return f"{kind} of {len(output)}" if isinstance(output, Sequence) else kind
 
 
-def _checked_inputs(inputs: Sequence[str] | Mapping[str, str]) -> Sequence[str] | Mapping[str, str]:
+def _checked_inputs(inputs: Inputs) -> Inputs:
     values = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
-    if not values or not set(values) <= set(INPUTS):
-        raise ValueError(f"backbone.inputs={inputs}: expected some of {', '.join(INPUTS)}, in the network's order.")
+    if not all(map(_is_input, values)) or not any(isinstance(leaf, str) for leaf in tree_leaves(values)):
+        raise ValueError(
+            f"backbone.inputs={inputs}: expected some of {', '.join(INPUTS)}, in the network's order; a list of such "
+            "is one tensor. Constants are numbers, true, false, null, and lists of numbers, which become tensors."
+        )
     return inputs
+
+
+def _is_input(value: Any) -> bool:
+    """Whether it is a name, some names of one tensor, or a constant."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return value in INPUTS if isinstance(value, str) else value is None or isinstance(value, bool | int | float)
+    leaves = tree_leaves(list(value))
+    if all(isinstance(leaf, str) for leaf in leaves):
+        return bool(leaves) and all(name in INPUTS for name in value)
+    return all(isinstance(leaf, bool | int | float) for leaf in leaves)
+
+
+def _argument(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """An argument of the network: a named tensor, several in one, or a constant."""
+    if isinstance(value, str):
+        return tensors[value]
+    if not isinstance(value, Sequence):
+        return value
+    if isinstance(value[0], str):
+        return torch.cat([tensors[name] for name in value], dim=1)
+    constant = torch.tensor(value, device=tensors["image"].device)
+    return constant.to(tensors["image"].dtype) if constant.is_floating_point() else constant
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"(B,{value.shape[1]},H,W)" if value.ndim == 4 else f"a tensor {value.tolist()}"
+    return repr(value)
 
 
 def _checked_range(name: str, values: Sequence[float]) -> tuple[float, float]:

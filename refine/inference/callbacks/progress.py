@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from refine.config.verbosity import is_quiet
 from refine.core.types import Step
 
 
@@ -21,7 +22,8 @@ class ProgressBar(Callback):
         console = console or Console(stderr=True)
         text = TextColumn("{task.description} {task.fields[key]}", markup=False)
         columns = (BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(), text)
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        hidden = is_quiet() or not console.is_terminal
+        self.progress = Progress(*columns, console=console, transient=True, disable=hidden)
         self._task: TaskID | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from refine.config.verbosity import is_verbose, terminal_level
 from refine.io.mask import MaskWarning
 
 log = logging.getLogger("refine")
@@ -31,9 +32,9 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]
         """See :class:`logging.Handler`."""
         if kind := getattr(record, "kind", None):
             self._counts[kind] += 1
-            if self._counts[kind] > SHOWN:
+            if self._counts[kind] > SHOWN and not is_verbose():
                 return
-            if self._counts[kind] == SHOWN:
+            if self._counts[kind] == SHOWN and not is_verbose():
                 record = copy.copy(record)  # the file's stays as it is
                 record.msg = f"{record.msg} (further ones of this kind: in the log alone)"
         self.stream = sys.stderr
@@ -69,7 +70,7 @@ def _log_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Inside, everything that is said goes to a file, and to the terminal what a user needs.
+    """Inside, everything that is said goes to a file, and to the terminal what a user needs, or wants to see.
 
     Args:
         path: Log file, to which is added.
@@ -77,13 +78,13 @@ def logged(path: Path) -> Iterator[None]:
     file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = Terminal()
-    terminal.setLevel(logging.INFO)
+    terminal.setLevel(terminal_level())
     lightning = [logging.getLogger(name) for name in _LIGHTNING]
     before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in (log, *lightning)]
     log.handlers, log.propagate = [file, terminal], False
     log.setLevel(logging.DEBUG)
     for logger in lightning:
-        logger.handlers, logger.propagate = [file], False
+        logger.handlers, logger.propagate = [file, terminal] if is_verbose() else [file], False
     show = warnings.showwarning
     warnings.showwarning = _log_warning
     try:
