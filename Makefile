@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test thorough lint clean
 
 # The constraints keep torch at one version for everybody: the CPU build where only that is offered, CUDA elsewhere.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -17,7 +17,10 @@ demo: $(VENV)/ready  ## refine a real photo with the bundled backbone -> demo/
 	@echo "look at demo/comparison.png: hole, plain, refined"
 
 test: lint  ## everything that must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
+
+thorough: lint  ## also the further variants of tests that start processes: every signal, launcher and way of starting
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal -m ""
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check --output-format=concise .

@@ -1,10 +1,11 @@
-"""What the tests share: a tiny LaMa in a file."""
+"""What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from forked import forks
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
 
@@ -46,3 +47,12 @@ def tiny(tiny_weights) -> list[str]:
     """Overrides that choose it, with two updates at every level above 16 px."""
     weights = f"backbone.weights={tiny_weights}"
     return ["backbone=lama", weights, "backbone.native_size=16", "refiner.steps=2", "device=cpu"]
+
+
+@pytest.fixture(scope="session")
+def process(tmp_path_factory):
+    """Start a command in a process of its own without importing torch again; nothing may be left where it works."""
+    folder = tmp_path_factory.mktemp("forks")
+    with forks(folder) as start:
+        yield start
+    assert {path.name for path in folder.iterdir()} <= {"log.txt"}

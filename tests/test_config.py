@@ -33,6 +33,9 @@ from refine.metrics.sets import PAIRWISE, SETWISE
 PRESETS = sorted(file.stem for file in (CONFIGS / "preset").glob("*.yaml"))
 
 
+ELSEWHERE = {"cache": "fetch", "plot": "layers", "study": "study", "controls": "study"}  # paths that predict lacks
+
+
 def settings(*overrides: str) -> dict:
     """The composed configuration, resolved where it can be."""
     return plain(compose("predict", ["output=out", "input=in", *overrides]))
@@ -66,14 +69,17 @@ def settings(*overrides: str) -> dict:
     ],
 )
 def test_paths_are_literal(path):
-    elsewhere = {"cache": "fetch", "plot": "layers", "study": "study", "controls": "study"}
-    made = settings(*(f"{key}={path}" for key in PATHS if key not in elsewhere))
-    for key, command in elsewhere.items():
-        assert plain(compose(command, [f"{key}={path}"]))[key] == path
+    made = settings(*(f"{key}={path}" for key in PATHS if key not in ELSEWHERE))
     assert [made[key] for key in ("input", "output", "mask", "masks")] == [path] * 4
     assert made["backbone"]["weights"] == path
     assert made["trainer"]["default_root_dir"] == f"{path}/.refine"
     assert OmegaConf.create(OmegaConf.to_yaml(compose("predict", [f"output={path}"]))).output == path
+
+
+@pytest.mark.parametrize(("key", "command"), sorted(ELSEWHERE.items()))
+def test_paths_of_every_command_are_literal(key, command):
+    path = "a b,c=[d]{e}(f)/\\${x} \\"
+    assert plain(compose(command, [f"{key}={path}"]))[key] == path
 
 
 def test_path_values_with_a_meaning():

@@ -13,6 +13,7 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 from collections.abc import Sequence
 
 from refine.config import PredictConfig
+from refine.inference.startup import collector_at_rest
 
 LAUNCHER = ("launcher=", "hydra.")  # settings of the launcher, not of the run
 
@@ -34,7 +35,8 @@ def run(overrides: Sequence[str]) -> int:
     launcher = [override for override in overrides if launched and override.startswith(LAUNCHER)]
     command = [override for override in overrides if override not in launcher]
     config = PredictConfig.compose(command)
-    from refine.inference import pipeline, shards  # torch and Lightning take seconds, a misspelled setting should not
+    with collector_at_rest():  # torch and Lightning take seconds, a misspelled setting should not
+        from refine.inference import pipeline, shards
 
     if launcher:
         return shards.run_shards(config, command, sorted(launcher, reverse=True))  # launcher=, then hydra.<key>=

@@ -1,7 +1,6 @@
 """One run over many images: discover, prepare, assign, predict, conclude."""
 
 import contextlib
-import os
 import sys
 import time
 import warnings
@@ -18,13 +17,14 @@ from refine.inference.discover import Request, discover, select_unfinished
 from refine.inference.distributed.agent import processes_to_start, run_workers, watched
 from refine.inference.distributed.sampler import CostBalancedSampler, predicted_costs
 from refine.inference.distributed.trainer import Processes, ProcessLost, process_group
+from refine.inference.distributed.worker import run_as_worker
 from refine.inference.logging.console import log, logged, quiet
 from refine.inference.logging.loggers import Loggers, opened
 from refine.inference.logging.publish import publish
 from refine.inference.module import InpaintingModule
 from refine.inference.run_folder import RunFolder
 from refine.inference.session import Session, prepare
-from refine.inference.signals import STOPPED, stoppable, unstoppable
+from refine.inference.signals import stoppable, unstoppable
 
 
 def run(config: PredictConfig, command: Sequence[str]) -> int:
@@ -57,27 +57,6 @@ def run(config: PredictConfig, command: Sequence[str]) -> int:
         return run_workers(run_as_worker, command, count, config.trainer["max_restarts"])
     except ProcessLost as lost:
         return gather(config, request, f"has no result: {lost}") or 1
-
-
-def run_as_worker(command: Sequence[str]) -> int:
-    """Do the work of one of the processes that :func:`run` has started.
-
-    Args:
-        command: Overrides that its configuration is composed of.
-
-    Returns:
-        Exit status, as of :func:`run`; 2 if the request makes no sense after all.
-    """
-    try:
-        config = PredictConfig.compose(command)
-        status = work(config, discover(config))
-    except (ValueError, OSError) as error:
-        if os.environ.get("RANK", "0") == "0":  # the others have the same to say
-            print(f"refine: error: {error}", file=sys.stderr)
-        return 2
-    if status in STOPPED:
-        sys.exit(status)  # nobody listens to what it returns
-    return status
 
 
 def work(config: PredictConfig, request: Request) -> int:

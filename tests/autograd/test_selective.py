@@ -406,15 +406,29 @@ def shipped(name, *overrides):
     return make_backbone(compose("check", [f"backbone={name}", *overrides]).backbone, tiny=True)
 
 
-def update(backbone, level=None, **how):
-    """Prediction and gradients of one update of its rear, and the bytes that are alive for it."""
+def leaves(backbone, level=None):
+    """Features of the front, whose z are leaves."""
     features = backbone.front(level or example(backbone))
     z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
+    return Features(z, features.context)
+
+
+def update(backbone, **how):
+    """Prediction and gradients of one update of its rear."""
+    features = leaves(backbone)
+    y = run(backbone.rear, features, **how)
+    gradients = torch.autograd.grad(y.square().sum(), list(features.z.values()), allow_unused=True)
+    return [y.detach(), *(g for g in gradients if g is not None)]
+
+
+def memory(backbone, level, **how):
+    """Bytes that are alive for one update of its rear, beside the features."""
+    features = leaves(backbone, level)
     before = alive()
-    y = run(backbone.rear, Features(z, features.context), **how)
+    prediction = run(backbone.rear, features, **how)
     grown = alive() - before
-    gradients = torch.autograd.grad(y.square().sum(), list(z.values()), allow_unused=True)
-    return [y.detach(), *(g for g in gradients if g is not None)], grown
+    assert prediction.requires_grad  # so that its graph was alive
+    return grown
 
 
 def alive():
@@ -433,10 +447,10 @@ def test_every_shipped_backbone_has_autograds_gradients(name):
     backbone = shipped(*name.split())
     if not backbone.layers:
         pytest.skip("no layers to optimize")
-    expected, _ = update(backbone, rules=False)
+    expected = update(backbone, rules=False)
     assert len(expected) > 1 and all(bool(g.any()) for g in expected[1:])
     for how in ({}, {"blocks": backbone.blocks}, {"blocks": ()}, {"blocks": backbone.blocks, "rules": False}):
-        got, _ = update(backbone, **how)
+        got = update(backbone, **how)
         assert all(map(torch.equal, got, expected)), how
 
 
@@ -460,9 +474,9 @@ def test_folding_is_exact_but_for_rounding(name):
     plain = shipped(name, "backbone.fold=false").double()
     folded = copy.deepcopy(plain)
     fold(folded.model)
-    for a, b in zip(update(folded)[0], update(plain, rules=False)[0], strict=True):
+    for a, b in zip(update(folded), update(plain, rules=False), strict=True):
         assert (a - b).norm() / b.norm() < 1e-9
-    (a, *_), (b, *_) = update(shipped(name))[0], update(shipped(name, "backbone.fold=false"))[0]
+    (a, *_), (b, *_) = update(shipped(name)), update(shipped(name, "backbone.fold=false"))
     assert 0 < (a - b).norm() / b.norm() < 1e-6
 
 
@@ -472,7 +486,7 @@ def test_checkpoints_keep_less(kind):
     sizes = LaMaConfig(kind, width=4, downsamplings=3, blocks=18, global_channels=24 if kind == "ffc" else 0)
     backbone = shipped(kind) if kind == "aot_gan" else LaMa("random", sizes=sizes, native_size=32)
     level = example(backbone, (128 // backbone.multiple_of,) * 2)
-    kept = [update(backbone, level, **how)[1] for how in ({"blocks": backbone.blocks}, {}, {"rules": False})]
+    kept = [memory(backbone, level, **how) for how in ({"blocks": backbone.blocks}, {}, {"rules": False})]
     assert kept[0] < kept[1] < kept[2] / 2
 
 

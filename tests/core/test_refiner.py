@@ -499,6 +499,7 @@ def test_compilation_takes_the_place_of_the_rules(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_in_earnest():
     got, expected = compiled()

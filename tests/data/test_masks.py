@@ -1,5 +1,6 @@
 """Masks: LaMa's own at its sizes, a rule for the others, one mask per key."""
 
+import functools
 import json
 import random
 from pathlib import Path
@@ -24,6 +25,7 @@ def set_hash(masks):
     return joint_hash(mask_hash(key, mask) for key, mask in masks)
 
 
+@functools.cache
 def areas(kind, size, count, seed=0):
     rng = np.random.RandomState(seed)
     return np.array([draw(kind, size, rng).mean() for _ in range(count)])

@@ -6,25 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
-import torch
+from forked import Process
 from generated import pair, refine
-from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import OmegaConf
 
 from benchmarks import processes
-from benchmarks.processes import DDP, children, gone, has_slurm, results, rows, stamps, ways
-from refine.config import ConfigError, PredictConfig
-from refine.inference.distributed.agent import processes_to_start
-from refine.inference.distributed.trainer import make_trainer
-from refine.inference.threads import set_threads
+from benchmarks.processes import DDP, TINY, children, gone, has_slurm, make_images, results, rows, stamps, ways
 
-ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
-CPU = torch.device("cpu")
+thorough = pytest.mark.thorough
 slurm = pytest.mark.skipif(not has_slurm(), reason="no SLURM runs here (scripts/local_slurm.sh up)")
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds child processes in /proc, as Linux has")
 
@@ -37,13 +29,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder: Path, tiny: list[str], *overrides: str, **environment: str) -> subprocess.Popen:
-    inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
-    command = [sys.executable, "-m", "refine", "predict", *inputs, *tiny, "refiner.steps=8", *DDP, *overrides]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, cwd=folder)
+@pytest.fixture
+def start(process, folder, tiny):
+    """Start a run of two processes."""
+
+    def begin(*overrides: str) -> Process:
+        inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
+        return process("predict", *inputs, *tiny, "refiner.steps=8", *DDP, *overrides, folder=folder)
+
+    return begin
 
 
-def until(ready, seconds=120) -> None:
+def until(ready, seconds=300) -> None:
     deadline = time.monotonic() + seconds
     while not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -56,15 +53,14 @@ def at_work(folder: Path, rank: int | str) -> bool:
     return file.exists() and file.read_text().count("\n") >= 2
 
 
-def signaled(folder: Path, tiny: list[str], who: str, number: int, *overrides: str) -> tuple[int, str, dict]:
+def signaled(run: Process, folder: Path, who: str, number: int) -> tuple[int, str, dict]:
     """A run of two processes of which one gets a signal at work: its status, what it said, and what it left."""
-    run = start(folder, tiny, *overrides)
     until(lambda: at_work(folder, 0) and at_work(folder, 1))
     workers = children(run.pid)
     os.kill({"rank 0": workers[0], "rank 1": workers[1], "agent": run.pid}[who], number)
-    errors = run.communicate(timeout=100)[1]
+    status = run.status()
     until(lambda: all(map(gone, workers)))
-    return run.returncode, errors, stamps(folder / "out")
+    return status, run.said(), stamps(folder / "out")
 
 
 def completed(folder: Path, tiny: list[str], before: dict) -> None:
@@ -81,7 +77,19 @@ def keys_without(before: dict) -> set[str]:
 
 
 @pytest.mark.slow
-def test_every_way_of_starting_gives_the_same_bytes_and_rows(tmp_path, monkeypatch):
+def test_two_nodes_of_torchrun_give_the_bytes_and_rows_of_one_process(tmp_path):
+    make_images(tmp_path / "in", [(40 + 9 * number, 97 - 4 * number) for number in range(5)])
+    nodes = [subprocess.Popen(command) for command in ways(tmp_path / "in", tmp_path)["nodes"]]
+    assert [node.wait(300) for node in nodes] == [0, 0]
+    assert refine("predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'alone'}", *TINY).status == 0
+    assert len(results(tmp_path / "nodes")) == 5
+    assert results(tmp_path / "nodes") == results(tmp_path / "alone")
+    assert rows(tmp_path / "nodes") == rows(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@thorough
+def test_every_way_of_starting_gives_the_same_bytes_and_rows(tmp_path):
     ways_here = ways(tmp_path, tmp_path)
     assert processes.same(tmp_path / "all")
     if "srun" not in ways_here:
@@ -90,9 +98,9 @@ def test_every_way_of_starting_gives_the_same_bytes_and_rows(tmp_path, monkeypat
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["rank 0", "rank 1"])
-def test_a_killed_process_ends_the_run_and_what_is_missing_is_named(folder, tiny, who):
-    status, errors, before = signaled(folder, tiny, who, signal.SIGKILL)
+@pytest.mark.parametrize("who", ["rank 0", pytest.param("rank 1", marks=thorough)])
+def test_a_killed_process_ends_the_run_and_what_is_missing_is_named(folder, tiny, start, who):
+    status, errors, before = signaled(start(), folder, who, signal.SIGKILL)
     assert status == 1 and "Traceback" not in errors
     missing = keys_without(before)
     assert missing and all(
@@ -104,81 +112,70 @@ def test_a_killed_process_ends_the_run_and_what_is_missing_is_named(folder, tiny
 
 @linux
 @pytest.mark.slow
-def test_a_killed_process_is_started_again(folder, tiny):
-    status, errors, before = signaled(folder, tiny, "rank 1", signal.SIGKILL, "trainer.max_restarts=1")
+def test_a_killed_process_is_started_again(folder, tiny, start):
+    status, errors, before = signaled(start("trainer.max_restarts=1"), folder, "rank 1", signal.SIGKILL)
     assert status == 0 and len(before) == COUNT == len(rows(folder / "out")), errors
     completed(folder, tiny, before)
+    alone = refine("predict", f"input={folder / 'in'}", f"output={folder / 'alone'}", *tiny, "refiner.steps=8")
+    assert alone.status == 0
+    assert results(folder / "out") == results(folder / "alone") and rows(folder / "out") == rows(folder / "alone")
 
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_without_the_agent_all_end_and_what_is_missing_is_named(folder, tiny, number, status):
-    returned, errors, before = signaled(folder, tiny, "agent", number)
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGKILL, -9, marks=thorough),
+        pytest.param(signal.SIGINT, 130, marks=thorough),
+    ],
+)
+def test_without_the_agent_all_end_and_what_is_missing_is_named(folder, tiny, start, number, status):
+    returned, errors, before = signaled(start(), folder, "agent", number)
     assert returned == status and len(before) < COUNT, errors
     assert f"{COUNT - len(before)} left; run the same command to continue" in errors
     assert all(key in errors for key in keys_without(before)) and len(rows(folder / "out")) == len(before)
     completed(folder, tiny, before)
 
 
-FAULT = """
-import os
-from refine.inference.callbacks.writer import ResultWriter
-write = ResultWriter.on_predict_batch_end
-def fail(*arguments):
-    if os.environ.get("RANK") == "1":
-        raise MemoryError("a fault of ours")
-    write(*arguments)
-ResultWriter.on_predict_batch_end = fail
-"""
+@pytest.mark.slow
+def test_more_processes_than_images_that_are_left(process, tmp_path, tiny):
+    pair(tmp_path / "in", "first")
+    arguments = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny]
+    assert refine("predict", *arguments).status == 0
+    pair(tmp_path / "in", "second")
+    run = process("predict", *arguments, *DDP, folder=tmp_path)
+    assert run.status() == 0 and list(results(tmp_path / "out")) == ["first.png", "second.png"], run.said()
+    first, last = run.said().splitlines()
+    assert first == "refine predict: 2 images" and last.startswith("1 done, 1 already there")
 
 
 @pytest.mark.slow
-def test_an_exception_in_one_process_ends_the_run_and_is_told(folder, tiny):
-    (folder / "site").mkdir()
-    (folder / "site" / "sitecustomize.py").write_text(FAULT)
-    paths = os.pathsep.join([str(folder / "site"), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    run = start(folder, tiny, PYTHONPATH=paths)
-    errors, before = run.communicate(timeout=100)[1], stamps(folder / "out")
-    assert run.returncode == 1 and len(before) <= COUNT // 2
-    assert "has no result: process 1 died (MemoryError: a fault of ours)" in errors
-    completed(folder, tiny, before)
-
-
-@pytest.mark.slow
-def test_more_processes_than_images(tmp_path, tiny):
-    pair(tmp_path / "in", "only")
-    run = start(tmp_path, tiny, "trainer.devices=3")
-    errors = run.communicate(timeout=100)[1]
-    assert run.returncode == 0 and list(results(tmp_path / "out")) == ["only.png"], errors
-    assert errors.splitlines()[0] == "refine predict: 1 image" and len(errors.splitlines()) == 2
-    again = start(tmp_path, tiny)  # nothing to do for anybody
-    assert "0 done, 1 already there" in again.communicate(timeout=100)[1] and again.returncode == 0
-
-
-@pytest.mark.slow
-def test_what_only_the_first_process_finds_wrong_is_told_once(folder, tiny):
+@thorough
+def test_a_rerun_of_several_processes_says_once_what_is_so(folder, tiny, start):
     inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
     assert refine("predict", *inputs, *tiny, "refiner.steps=1").status == 0
-    run = start(folder, tiny, "trainer.max_restarts=2")
-    errors = run.communicate(timeout=100)[1]
-    assert run.returncode == 2 and errors.count("of another configuration") == 1 and "Traceback" not in errors
-    broken = start(folder, tiny, "backbone.weights=/no/such/file")
-    errors = broken.communicate(timeout=100)[1]
-    assert broken.returncode == 2 and errors.count("refine: error") == 1
+    run = start("refiner.steps=1")
+    assert run.status() == 0 and run.said().count(f"0 done, {COUNT} already there") == 1
+    run = start("trainer.max_restarts=2")
+    assert run.status() == 2 and run.said().count("of another configuration") == 1 and "Traceback" not in run.said()
+    run = start("backbone.weights=/no/such/file")
+    assert run.status() == 2 and run.said().count("refine: error") == 1
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small file system")
-def test_a_full_disk(folder, tiny):
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=thorough)])
+def test_a_full_disk(folder, tiny, start, count):
     (folder / "out").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(folder / "out")]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("may not mount here")
     try:
-        run = start(folder, tiny)
-        errors, before = run.communicate(timeout=100)[1], stamps(folder / "out")
-        assert run.returncode != 0 and "No space left on device" in errors and 0 < len(before) < COUNT, errors
+        run = start(f"trainer.devices={count}")
+        status, before = run.status(), stamps(folder / "out")
+        assert status > 0 and "No space left on device" in run.said() and 0 < len(before) < COUNT, run.said()
         subprocess.run(["mount", "-o", "remount,size=50m", str(folder / "out")], check=True)
         completed(folder, tiny, before)
     finally:
@@ -215,19 +212,17 @@ def test_shards_that_are_missing_are_gathered_by_name(folder, tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=thorough)])
 def test_launched_shards_are_gathered(folder, tiny, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    arguments = [f"input={folder / 'in'}", *tiny, "refiner.steps=1"]
-    assert refine("predict", *arguments, f"output={folder / 'alone'}").status == 0
-    launched = [f"launcher={launcher}", "shards=3"]
-    outcome = refine("predict", *launched, *arguments, f"output={folder / 'out'}")
-    assert outcome.status == 0 and f"{COUNT} already there" in outcome.err
-    assert results(folder / "out") == results(folder / "alone") and rows(folder / "out") == rows(folder / "alone")
     (folder / "in" / "im03.png").write_bytes(b"no image")
-    failing = refine("predict", *launched, *arguments, f"output={folder / 'failing'}")
-    assert failing.status == 1 and "failed: im03: cannot read" in failing.err
-    assert len(results(folder / "failing")) == COUNT - 1 == len(rows(folder / "failing"))
+    arguments = ["predict", f"input={folder / 'in'}", *tiny, "refiner.steps=1"]
+    launched = refine(*arguments, f"output={folder / 'out'}", f"launcher={launcher}", "shards=3")
+    assert launched.status == 1 and "failed: im03: cannot read" in launched.err
+    assert f"{COUNT - 1} already there" in launched.err
+    assert refine(*arguments, f"output={folder / 'alone'}").status == 1
+    assert len(results(folder / "out")) == COUNT - 1
+    assert results(folder / "out") == results(folder / "alone") and rows(folder / "out") == rows(folder / "alone")
 
 
 @pytest.mark.slow
@@ -296,126 +291,3 @@ def test_shards_that_cannot_be(folder, tiny, overrides, message):
     inputs = [f"input={folder / 'in'}", f"output={folder / 'out'}"]
     outcome = refine("predict", *inputs, *tiny, *(o.replace("{in}", str(folder / "in")) for o in overrides))
     assert outcome.status == 2 and message in outcome.err
-
-
-# The trainer
-
-
-def trainer_of(*overrides: str):
-    config = PredictConfig.compose(["input=in", "output=out", *overrides])
-    return make_trainer(config.trainer, CPU)
-
-
-def test_one_process_needs_no_company():
-    for way in ("default", "cpu"):
-        trainer = trainer_of(f"trainer={way}")
-        assert trainer.world_size == 1 and not isinstance(trainer.strategy, DDPStrategy)
-        assert processes_to_start({"devices": 1, "num_nodes": 1}, CPU) == 0
-    assert trainer_of("trainer=ddp", "trainer.accelerator=cpu").world_size == 1  # auto: this CPU
-
-
-def test_several_are_started_by_us_unless_somebody_did(monkeypatch):
-    section = PredictConfig.compose(["input=in", "output=out", *DDP]).trainer
-    assert processes_to_start(section, CPU) == 2
-    with pytest.raises(ConfigError, match="start it by torchrun or srun on every node"):
-        processes_to_start({**section, "num_nodes": 2}, CPU)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    trainer = trainer_of(*DDP)
-    assert isinstance(trainer.strategy, DDPStrategy) and (trainer.global_rank, trainer.world_size) == (1, 2)
-    assert processes_to_start(section, CPU) == 0
-
-
-SLURM = {
-    "SLURM_NTASKS": "4",
-    "SLURM_NTASKS_PER_NODE": "2",
-    "SLURM_NNODES": "2",
-    "SLURM_NODEID": "1",
-    "SLURM_PROCID": "3",
-    "SLURM_LOCALID": "1",
-    "SLURM_JOB_ID": "7",
-    "SLURM_JOB_NAME": "job",
-    "SLURM_STEP_NUM_TASKS": "4",
-}
-
-
-def test_srun_says_who_we_are(monkeypatch):
-    for name, value in SLURM.items():
-        monkeypatch.setenv(name, value)
-    trainer = trainer_of("trainer=slurm", "trainer.accelerator=cpu")
-    assert (trainer.global_rank, trainer.world_size, trainer.local_rank) == (3, 4, 1)
-    assert trainer.strategy.cluster_environment.auto_requeue is False
-    with pytest.raises(ConfigError, match="devices=3"):
-        trainer_of("trainer=slurm", "trainer.accelerator=cpu", "trainer.devices=3")
-    with pytest.warns(UserWarning, match="4 such processes were started together, but each does all the work"):
-        trainer_of("trainer=default")
-
-
-def test_torchrun_says_who_we_are(monkeypatch):
-    for name in SLURM:
-        monkeypatch.delenv(name, raising=False)
-    names = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": "1"}
-    for name, value in {**names, "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}.items():
-        monkeypatch.setenv(name, value)
-    trainer = trainer_of("trainer=ddp", "trainer.accelerator=cpu")
-    assert (trainer.global_rank, trainer.world_size, trainer.num_nodes) == (1, 2, 2)
-    with pytest.raises(ConfigError, match="does not match the world size"):
-        trainer_of("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-
-
-def test_in_a_job_of_slurm_but_without_srun_a_process_works_alone_and_says_so(monkeypatch):
-    batch = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_ID", "SLURM_JOB_NAME")
-    for name in batch:
-        monkeypatch.setenv(name, SLURM[name])
-    for name in ("SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID"):
-        monkeypatch.setenv(name, "0")
-    with pytest.warns(UserWarning, match="not started by srun, so it does not use the job's other tasks"):
-        assert trainer_of().world_size == 1
-    with pytest.warns(UserWarning, match="not started by srun"):
-        assert processes_to_start(PredictConfig.compose(["input=in", "output=out", *DDP]).trainer, CPU) == 2
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["trainer=gpu", "device=cpu"], "trainer: "),
-        (["threads=0"], "threads=0: expected a number greater than 0"),
-        (["threads=1.5"], "threads=1.5"),
-        (["trainer.devices=abc", "trainer.num_nodes=2"], "trainer: "),
-    ],
-)
-def test_what_cannot_be(tmp_path, tiny, overrides, message):
-    pair(tmp_path / "in", "a")
-    if torch.cuda.is_available() and "trainer=gpu" in overrides:
-        pytest.skip("there is a GPU")
-    inputs = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
-    outcome = refine("predict", *inputs, *tiny, *overrides)
-    assert outcome.status == 2 and message in outcome.err and not (tmp_path / "out").exists()
-
-
-def test_too_many_threads_are_warned_of(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    before = torch.get_num_threads()
-    try:
-        one, two, nine = trainer_of(), trainer_of(*DDP), trainer_of(*DDP, "trainer.devices=9")
-        with pytest.warns(UserWarning, match="2 processes x threads=3 on 4 cores"):
-            set_threads(3, two)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            set_threads(4, one)
-            set_threads(2, two)
-            set_threads(1, nine)
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_the_number_of_threads_is_set_and_told(tmp_path, tiny):
-    pair(tmp_path / "in", "a")
-    before = torch.get_num_threads()
-    try:
-        assert refine("predict", f"input={tmp_path / 'in'}", f"output={tmp_path}/2", *tiny, "threads=2").status == 0
-        assert torch.get_num_threads() == 2 and rows(tmp_path / "2")[0]["threads"] == "2"
-    finally:
-        torch.set_num_threads(before)
-    assert refine("predict", f"input={tmp_path / 'in'}", f"output={tmp_path}/1", *tiny).status == 0
-    assert rows(tmp_path / "1")[0]["threads"] == "1"
-    assert OmegaConf.load(tmp_path / "1" / ".refine" / "config.yaml").threads == 1

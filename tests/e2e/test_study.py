@@ -183,7 +183,7 @@ def wait_for(file: Path, seconds: float = 120) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", [pytest.param("joblib", marks=pytest.mark.thorough), "submitit_local"])
 def test_launchers_give_the_same_table(tmp_path, small, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     command, said = small

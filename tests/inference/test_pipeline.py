@@ -1,6 +1,5 @@
 """The main job on generated images: what comes out, under which name, and whatever is thrown at it."""
 
-import contextlib
 import csv
 import io
 import json
@@ -8,9 +7,6 @@ import os
 import pickle
 import signal
 import struct
-import subprocess
-import sys
-import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -502,23 +498,6 @@ def test_a_kill_between_the_row_and_its_file_forgets_nothing(tmp_path, predict, 
     assert [row["levels"] for row in table(tmp_path / "out" / ".refine" / "rows.csv")] == ["2"]
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_work_and_report_once(tmp_path, tiny):
-    for number in range(3):
-        pair(tmp_path / "in", f"im{number}", number)
-    replaced(tmp_path / "in" / "im1.png", lambda data: data[:60])
-    arguments = ["predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny]
-    command = [sys.executable, "-m", "refine", *arguments, "trainer.accelerator=cpu", "trainer.devices=2"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stderr.count("2 done, 1 failed") == 1, ended.stderr
-    assert results(tmp_path / "out") == ["im0.png", "im2.png"]
-    assert list(failures(tmp_path / "out")) == ["im1"]
-    assert len(table(tmp_path / "out" / ".refine" / "rows.csv")) == 2
-    replaced(tmp_path / "in" / "im1.png", lambda _: (tmp_path / "in" / "im0.png").read_bytes())
-    ended = subprocess.run(command, capture_output=True, text=True)  # one image for two processes
-    assert ended.returncode == 0 and ended.stderr.count("1 done, 2 already there") == 1, ended.stderr
-
-
 # Hostile inputs
 
 ODD_NAMES = [
@@ -901,54 +880,6 @@ def test_without_a_terminal_there_is_no_bar():
 
 # Processes
 
-FORKS = """
-import json, os, sys
-import refine.inference.pipeline
-from refine.__main__ import main
-for line in sys.stdin:
-    job = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        to = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(to, 1), os.dup2(to, 2)
-        sys.exit(main(job["arguments"]))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-
-
-class Process:
-    """``refine`` in a process of its own, which can be sent signals."""
-
-    def __init__(self, forks: subprocess.Popen, log: Path, arguments: list[str]) -> None:
-        self.forks, self.log = forks, log
-        forks.stdin.write(json.dumps({"log": str(log), "arguments": arguments}) + "\n")
-        forks.stdin.flush()
-        self.pid = int(forks.stdout.readline())
-
-    def signal_when(self, number: int, ready) -> int:
-        """Send a signal as soon as something is so; gives the exit status."""
-        deadline = time.monotonic() + 60
-        while not ready() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-        return self.status()
-
-    def status(self) -> int:
-        return int(self.forks.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory):
-    """Start commands as forks of one process, so that torch is imported once."""
-    folder = tmp_path_factory.mktemp("forks")
-    with subprocess.Popen([sys.executable, "-c", FORKS], stdin=-1, stdout=-1, text=True, cwd=folder) as forks:
-        yield lambda *arguments: Process(forks, folder / "log.txt", [str(argument) for argument in arguments])
-        forks.stdin.close()
-    assert os.listdir(folder) == ["log.txt"]
-
-
 COUNT = 12
 
 
@@ -987,7 +918,7 @@ def test_interrupted_and_continued(tmp_path, process, folder, number, status):
     output = tmp_path / "out"
     started = process(*folder)
     assert started.signal_when(number, lambda: len(results(output)) >= 2) == status
-    said, before = started.log.read_text(), stamps(output)
+    said, before = started.said(), stamps(output)
     assert 2 <= len(before) < COUNT
     assert f"{len(before)} done, {COUNT - len(before)} left; run the same command to continue" in said
     assert "Traceback" not in said
@@ -1005,17 +936,6 @@ def test_interrupted_before_the_work(tmp_path, monkeypatch, predict):
     monkeypatch.setattr("refine.inference.session.make_refiner", interrupt)
     outcome = predict()
     assert outcome.status == 130 and outcome.err == "refine: interrupted\n"
-
-
-def test_the_installed_command(tmp_path, tiny):
-    pair(tmp_path / "in", "a")
-    save(tmp_path / "in" / "maskless.png", photo())
-    command = str(Path(sys.executable).with_name("refine"))
-    arguments = [command, "predict", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *tiny]
-    ended = subprocess.run(arguments, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stdout == ""
-    assert "1 done, 1 failed" in ended.stderr and "Traceback" not in ended.stderr
-    assert results(tmp_path / "out") == ["a.png"]
 
 
 def test_a_backbone_that_sees_the_truth_is_not_scored(tmp_path, predict, monkeypatch):

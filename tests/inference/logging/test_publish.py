@@ -446,24 +446,26 @@ def test_a_failed_image_shows_in_the_status(tmp_path, photos, predict):
         ({"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "W&B cannot be used online"),
     ],
 )
-def test_online_falls_back_to_offline(tmp_path, photos, tiny, environment, reason):
+def test_online_falls_back_to_offline(tmp_path, photos, tiny, process, monkeypatch, environment, reason):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     online = ["logger=wandb", "logger.offline=false", "logger.wandb.settings.init_timeout=3"]
-    command = ["-m", "refine", "predict", f"input={photos}", f"output={tmp_path / 'out'}", "masks=thin", *tiny, *online]
-    done = subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, env=os.environ | environment, check=False
-    )
-    assert done.returncode == 0 and done.stderr.count(reason) == 1, done.stderr
-    assert "going on offline, nothing is lost. `wandb sync --id " in done.stderr and "upload it with" in done.stderr
+    run = process("predict", f"input={photos}", f"output={tmp_path / 'out'}", "masks=thin", *tiny, *online)
+    assert run.status() == 0 and run.said().count(reason) == 1, run.said()
+    assert "going on offline, nothing is lost. `wandb sync --id " in run.said() and "upload it with" in run.said()
     run = runs(tmp_path / "out")[-1]
     assert len(run.series("image/seconds", "image")) == 3 and run.exit_code == 0 and pictures(run, "panels/a")
 
 
 @pytest.mark.slow
-def test_the_rows_and_pictures_of_all_processes_are_told(tmp_path, photos, tiny):
-    shared = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "logger=wandb"]
-    command = ["-m", "refine", "predict", f"input={photos}", f"output={tmp_path / 'out'}", "masks=thin", *tiny, *shared]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_rows_and_pictures_of_all_processes_are_told_once(tmp_path, photos, tiny, process):
+    (photos / "broken.png").write_bytes(b"no image")
+    shared = ["trainer.devices=2", "trainer.accelerator=cpu", "logger=wandb"]
+    run = process("predict", f"input={photos}", f"output={tmp_path / 'out'}", "masks=thin", *tiny, *shared)
+    assert run.status() == 1 and run.said().count("3 done, 1 failed") == 1, run.said()
+    with (tmp_path / "out" / ".refine" / "failures.csv").open(newline="") as stream:
+        assert [row["key"] for row in csv.DictReader(stream)] == ["broken"]
+    assert len(rows(tmp_path / "out")) == 3
     assert len(list((tmp_path / "out" / ".refine").glob("rows-*.jsonl"))) == 2
     (run,) = runs(tmp_path / "out")
     assert run.series("loss/level1", "update") == pytest.approx(mean_losses(tmp_path / "out", 1))

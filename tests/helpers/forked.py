@@ -1,0 +1,92 @@
+"""``refine`` in processes of its own that can be sent signals: forks of one that has imported torch already."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SERVER = """
+import json, os, signal, sys
+import refine.inference.pipeline
+from refine.__main__ import main
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(job["seconds"])
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        to = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(to, 1), os.dup2(to, 2)
+        os.chdir(job["folder"])
+        os.environ.clear(), os.environ.update(job["environment"])
+        sys.exit(main(job["arguments"]))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+class Process:
+    """A command at work in ``folder``; one that hangs is ended by SIGALRM.
+
+    Attributes:
+        pid: Process id.
+        log: File of what it prints.
+    """
+
+    def __init__(self, server: subprocess.Popen, log: Path, folder: Path, arguments: list[str], seconds=600) -> None:
+        self.log, self._server, self._status = log, server, None
+        job = {"log": str(log), "folder": str(folder), "environment": dict(os.environ), "seconds": seconds}
+        job["arguments"] = arguments
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        self.pid = int(server.stdout.readline())
+
+    def signal_when(self, number: int, ready: Callable[[], bool]) -> int:
+        """Send a signal as soon as something is so; gives the exit status."""
+        deadline = time.monotonic() + 60
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        return self.status()
+
+    def status(self) -> int:
+        """Wait for its end; minus the signal's number if one ended it."""
+        if self._status is None:
+            self._status = int(self._server.stdout.readline())
+        return self._status
+
+    def end(self) -> None:
+        """Kill it if it is still at work, as a test that failed leaves it."""
+        if self._status is None:
+            self.signal_when(signal.SIGKILL, lambda: True)
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self.log.read_text()
+
+
+@contextlib.contextmanager
+def forks(folder: Path) -> Iterator[Callable[..., Process]]:
+    """Gives a function that starts a command, one at a time.
+
+    Args:
+        folder: Empty folder for the log, in which commands work if the function is not given ``folder=``.
+    """
+    started: list[Process] = []
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdin=-1, stdout=-1, text=True, cwd=folder) as server:
+
+        def start(*arguments: object, folder: Path = folder) -> Process:
+            if started:
+                started.pop().end()
+            started.append(Process(server, log, folder, [str(each) for each in arguments]))
+            return started[0]
+
+        log = folder / "log.txt"
+        yield start
+        server.stdin.close()
