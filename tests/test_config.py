@@ -337,6 +337,28 @@ def test_a_users_own_backbone_lies_beside_its_file(tmp_path):
     sys.modules.pop("besideblur", None)
 
 
+def test_modules_of_one_name_in_two_places_are_two_modules(tmp_path, monkeypatch):
+    for place, value in (("one", 1), ("two", 22), ("work", 333)):
+        (tmp_path / place / "own").mkdir(parents=True)  # without __init__.py
+        (tmp_path / place / "own" / "part.py").write_text(f"VALUE = {value}\n")
+        (tmp_path / place / "ownmodule.py").write_text(
+            "from own.part import VALUE\n\ndef get(native_size=0): return VALUE\n"
+        )
+        (tmp_path / place / "own.yaml").write_text("_target_: ownmodule.get\nnative_size: 32\n")
+
+    def built(place: str, *overrides: str) -> int:
+        return build(compose("predict", [f"backbone={tmp_path / place / 'own.yaml'}", *overrides]).backbone)
+
+    assert [built(place) for place in ("one", "two", "one")] == [1, 22, 1]
+    (tmp_path / "one" / "own" / "part.py").write_text("VALUE = 4\n")  # as long as before, within the same second
+    assert built("one") == 4
+    monkeypatch.chdir(tmp_path / "work")
+    objective = compose("predict", ["objective._target_=ownmodule.get"]).objective
+    assert build({"_target_": objective["_target_"]}) == 333  # not that of an earlier configuration
+    kept = sys.modules["ownmodule"]
+    assert build({"_target_": "ownmodule.get"}) == 333 and sys.modules["ownmodule"] is kept
+
+
 def test_old_names_of_settings_say_the_new_one():
     with pytest.warns(UserWarning, match=r"refiner.checkpoint is now called refiner.gradient_checkpointing"):
         assert InpaintConfig.compose(["refiner.checkpoint=true"]).refiner["gradient_checkpointing"] is True

@@ -52,6 +52,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         ConfigError: If an override is malformed, or names what is not there.
     """
+    look_in(os.getcwd())  # comes before folders of earlier configurations, after those of this one
     current = [_current(override) for override in overrides]
     paths, config_dir, others = _split([single for override in current for single in _optimizer(override)])
     if config_dir is not None:

@@ -15,8 +15,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from refine.core.fingerprint import arguments, plain, qualified_name, sources
+from refine.core.fingerprint import arguments, plain, qualified_name
 from refine.core.pyramid import make_level
+from refine.core.sources import sources
 from refine.core.types import Features, Level, Sample
 
 
@@ -77,8 +78,8 @@ class FrontRear(nn.Module, ABC):
 
         Returns:
             ``class``, qualified; ``source``, SHA-256 by module of the adapter's and its network's code, torch's
-            excepted; ``weights``, their hash; ``settings``, the attributes in ``output_settings`` or the arguments of
-            the constructor, and what the pyramid needs to know.
+            excepted, and of a user's modules that it imports; ``weights``, their hash; ``settings``, the attributes in
+            ``output_settings`` or the arguments of the constructor, and what the pyramid needs to know.
 
         Raises:
             ValueError: If ``weights_hash`` is empty.

@@ -1,13 +1,11 @@
-"""Source code and settings of an object as plain values for JSON, by which finished results are recognized."""
+"""Settings of an object as plain values for JSON, by which finished results are recognized."""
 
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import inspect
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -39,27 +37,6 @@ def arguments(kind: type, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if parameter.kind is parameter.VAR_KEYWORD:
             values |= values.pop(name)
     return {name: plain(value) for name, value in values.items()}
-
-
-def sources(classes: Iterable[type]) -> dict[str, str]:
-    """SHA-256 (hex) of the source of each module that defines some of the classes; its version where it has no source.
-
-    Args:
-        classes: Classes whose code matters.
-    """
-    return {module: _source(module) for module in sorted({kind.__module__ for kind in classes})}
-
-
-def _source(module: str) -> str:
-    try:
-        return _sha256(inspect.getsource(sys.modules[module]))
-    except (KeyError, OSError, TypeError):  # code typed in, or of a compiled module
-        package = module.partition(".")[0]
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            version = str(getattr(sys.modules.get(package), "__version__", "unknown"))
-        return f"no source; {package}, version {version}"
 
 
 def plain(value: Any, enclosing: tuple[int, ...] = ()) -> Any:

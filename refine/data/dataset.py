@@ -2,7 +2,7 @@
 
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from refine.core.types import Sample
 from refine.data.masks import MaskGenerator
-from refine.data.pairs import Failure, ImageMaskPair
+from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
 from refine.io.encode import check_format
 from refine.io.files import File
@@ -28,14 +28,19 @@ class Source:
     Attributes:
         pair: Files that were read.
         picture: Original picture, 8 or 16 bits per channel.
-        inputs: SHA-256 (hex) of the files, see :meth:`ImageMaskPair.hash`.
+        contents: What the files hold, see :meth:`ImageMaskPair.contents`.
         mask_kind: What is unusual about the mask, see :class:`refine.io.mask_kinds.Reading`; empty for an ordinary one.
     """
 
     pair: ImageMaskPair
     picture: Picture
-    inputs: str
+    contents: Mapping[str, str]
     mask_kind: str = ""
+
+    @property
+    def inputs(self) -> str:
+        """SHA-256 (hex) of the contents."""
+        return inputs_hash(self.contents)
 
 
 class PairDataset(Dataset[Sample | Failure]):
@@ -89,7 +94,7 @@ class PairDataset(Dataset[Sample | Failure]):
             truth: Tensor | None = image
         else:
             truth = self._truth(pair, picture, hole)
-        source = Source(pair, picture, pair.hash(), reading.kind)
+        source = Source(pair, picture, pair.contents(), reading.kind)
         return Sample(
             pair.key, image, mask_to_tensor(hole), source, truth, None if unknown is hole else mask_to_tensor(unknown)
         )

@@ -1,12 +1,13 @@
 """What an input holds: images with their masks, images that cannot be processed, and files that are not used."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from refine.data.masks import MaskGenerator
-from refine.io.files import RUN_FOLDER, File, hash_files, hash_settings
+from refine.io.files import RUN_FOLDER, File, hash_file, hash_settings
 from refine.io.formats import READ
 
 
@@ -44,19 +45,36 @@ class ImageMaskPair:
     @property
     def files(self) -> tuple[File, ...]:
         """All files it reads, each once."""
-        mask = () if isinstance(self.mask, MaskGenerator | str) else (self.mask,)
-        truth = () if self.truth is None or self.truth == self.image else (self.truth,)
-        return (self.image, *mask, *truth)
+        return tuple(self._roles().values())
 
-    def hash(self) -> str:
-        """SHA-256 (hex) of its files, and of where the mask comes from and the key if it is in no file.
+    def contents(self) -> dict[str, str]:
+        """What its result is made from: ``image``, ``mask`` and, if it is another file, ``truth``.
+
+        Returns:
+            SHA-256 (hex) of each file; of a mask that is in no file where it comes from, with the key that seeds it.
 
         Raises:
             OSError: A file cannot be read.
         """
-        files = hash_files(*self.files)
-        no_file = isinstance(self.mask, MaskGenerator | str)
-        return hash_settings({"files": files, "mask": str(self.mask), "key": self.key}) if no_file else files
+        hashes = {role: hash_file(file) for role, file in self._roles().items()}
+        return hashes if "mask" in hashes else {**hashes, "mask": str(self.mask), "key": self.key}
+
+    def _roles(self) -> dict[str, File]:
+        mask = {} if isinstance(self.mask, MaskGenerator | str) else {"mask": self.mask}
+        truth = {} if self.truth is None or self.truth == self.image else {"truth": self.truth}
+        return {"image": self.image, **mask, **truth}
+
+
+def inputs_hash(contents: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of all that a result is made from.
+
+    Args:
+        contents: What :meth:`ImageMaskPair.contents` says.
+    """
+    no_file = {name: contents[name] for name in ("mask", "key") if "key" in contents}
+    hashes = [contents[name] for name in ("image", "mask", "truth") if name in contents and name not in no_file]
+    files = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return hash_settings({"files": files, **no_file}) if no_file else files
 
 
 @dataclass(frozen=True)

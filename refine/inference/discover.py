@@ -1,13 +1,13 @@
 """What a run is asked for: its images and masks, where the results go, and which of them are there already."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refine.config import ConfigError, PredictConfig
 from refine.data.discovery import find_pairs
-from refine.data.pairs import Failure, ImageMaskPair, Unused
+from refine.data.pairs import Failure, ImageMaskPair, Unused, inputs_hash
 from refine.data.subset import subset
 from refine.factory import mask_generator
 from refine.inference.run_folder import RunFolder
@@ -71,13 +71,13 @@ def select_unfinished(request: Request, run_folder: RunFolder, overwrite: bool) 
     if overwrite:
         return list(request.pairs)
     states = {pair: _state(request, pair, run_folder) for pair in request.pairs}
-    foreign = [(request.name(pair), state) for pair, state in states.items() if state not in ("missing", "finished")]
+    foreign = [pair for pair, state in states.items() if state not in ("missing", "finished")]
     if foreign:
-        name, state = foreign[0]
-        differences = "".join(f"\n  {line}" for line in run_folder.differences(name))
+        name = request.name(foreign[0])
+        differences = "".join(f"\n  {line}" for line in run_folder.differences(name, _contents(foreign[0])))
         raise ConfigError(
-            f"output={request.output} holds {len(foreign)} of these results already, such as {name}: {state}."
-            f"{differences}\nUse another output, or overwrite=true to replace them."
+            f"output={request.output} holds {len(foreign)} of these results already, such as {name}: "
+            f"{states[foreign[0]]}.{differences}\nUse another output, or overwrite=true to replace them."
         )
     return [pair for pair, state in states.items() if state == "missing"]
 
@@ -85,11 +85,15 @@ def select_unfinished(request: Request, run_folder: RunFolder, overwrite: bool) 
 def _state(request: Request, pair: ImageMaskPair, run_folder: RunFolder) -> str:
     if not os.path.lexists(request.output / request.name(pair)):
         return "missing"
+    return run_folder.state(request.name(pair), inputs_hash(_contents(pair)))
+
+
+def _contents(pair: ImageMaskPair) -> Mapping[str, str]:
+    """Contents of its files; none of an unreadable one, which will fail with a message of its own."""
     try:
-        inputs = pair.hash()
+        return pair.contents()
     except (OSError, ValueError):
-        inputs = "unreadable"  # the pair will fail with a better message; an old result is not taken for its own
-    return run_folder.state(request.name(pair), inputs)
+        return {}
 
 
 def _output_folder(config: PredictConfig) -> Path:

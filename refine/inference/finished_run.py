@@ -29,8 +29,9 @@ def read_finished_rows(output: Path) -> list[dict[str, Any]]:
     file = output / RUN_FOLDER / TABLE
     if not file.is_file():
         return []
-    records = [row for rows in read_rows(file.parent).values() for row in rows]
-    complete_rows = {tuple(row[name] for name in IDENTITY): row for row in records}
+    complete_rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in (row for rows in read_rows(file.parent).values() for row in rows):
+        complete_rows.setdefault(tuple(record[name] for name in IDENTITY), {}).update(record)
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         return [complete_rows.get(tuple(map(row.get, IDENTITY)), row) for row in csv.DictReader(stream)]
 
@@ -71,4 +72,34 @@ def write_job(output: Path, content: Mapping[str, Any], name: str = JOB) -> None
     """
     folder = output / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / name, json.dumps(content).encode(), folder)
+    write_atomic(folder / name, json.dumps(content, default=str).encode(), folder)
+
+
+def read_decided_by(output: Path, fingerprint: str) -> dict[str, Any]:
+    """What decided the results of a study's run; empty if it left no such note.
+
+    Args:
+        output: Folder of the results.
+        fingerprint: SHA-256 (hex) of what :class:`refine.inference.fingerprint.RunFingerprints` gave.
+    """
+    try:
+        content = json.loads((output / RUN_FOLDER / _decided_by(fingerprint)).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_decided_by(output: Path, fingerprint: str, content: Mapping[str, Any]) -> None:
+    """Note what decides the results of a study's run, so that a later one can say what differs.
+
+    Args:
+        output: Folder of the results.
+        fingerprint: SHA-256 (hex) of the content.
+        content: Plain values.
+    """
+    if not (output / RUN_FOLDER / _decided_by(fingerprint)).is_file():
+        write_job(output, content, _decided_by(fingerprint))
+
+
+def _decided_by(fingerprint: str) -> str:
+    return f"study-{fingerprint[:12]}.json"

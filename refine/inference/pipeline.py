@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from refine.backbones.conformance.contract import check_blindness
 from refine.config import ConfigError, PredictConfig
 from refine.core.devices import checked_device
 from refine.data.pairs import ImageMaskPair
@@ -18,6 +19,7 @@ from refine.inference.distributed.agent import processes_to_start, run_workers, 
 from refine.inference.distributed.sampler import CostBalancedSampler, predicted_costs
 from refine.inference.distributed.trainer import Processes, ProcessLost, process_group
 from refine.inference.distributed.worker import run_as_worker
+from refine.inference.further_scores import add_scores
 from refine.inference.logging.console import log, logged, quiet
 from refine.inference.logging.loggers import Loggers, opened
 from refine.inference.logging.publish import publish
@@ -118,13 +120,16 @@ def assign(session: Session, processes: Processes) -> tuple[list[ImageMaskPair],
         The unfinished pairs, the same in every process, and the sampler of this process.
 
     Raises:
-        ConfigError: If results are there that this run would not make so, or the output cannot be written.
+        ConfigError: If results are there that this run would not make so, the output cannot be written, or the backbone
+            sees the truth that its results are to be scored against.
     """
     config, folder, request = session.config, session.run_folder, session.part
     problem, costs = "", dict[str, float]()
     if not processes.rank:
         try:
             unfinished = select_unfinished(request, folder, config.overwrite)
+            if config.evaluate is not False and any(pair.truth is not None for pair in unfinished):
+                check_blindness(session.refiner.backbone)
             _open(folder)
             folder.forget_failures("*" if config.shard is None else f"{config.shard}.*")
             costs = _costs(session, unfinished) if processes.count > 1 else {pair.key: 0.0 for pair in unfinished}
@@ -199,6 +204,9 @@ def predict(
             if len(sampler) or processes.count > 1:
                 data = PairDataModule(make_dataset(session.config, unfinished), sampler)
                 session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
+            made_now = set(unfinished)
+            finished = [pair for pair in session.part.pairs if pair not in made_now]
+            add_scores(session, finished[processes.rank :: processes.count])
             processes.wait_for_all()
     except KeyboardInterrupt:
         stopped = 130

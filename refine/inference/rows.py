@@ -24,6 +24,16 @@ def read_rows(folder: Path) -> Rows:
     return rows
 
 
+def joined(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row of several of one result: the latest, with what earlier ones of the same inputs know beyond it.
+
+    Args:
+        rows: Rows of the same file, at least one.
+    """
+    same = [row for row in rows if row["inputs"] == rows[-1]["inputs"]]
+    return {name: value for row in same for name, value in row.items()}
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> str:
     """A table; what is a list, such as a curve of losses, stays in the rows as they were written."""
     if columns is None:

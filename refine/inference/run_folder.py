@@ -12,6 +12,7 @@ holds the result's hash; so after a kill a result is finished exactly if its fil
     panels/<image>/          pictures of chosen images
     run-id-<hash>.txt        what loggers call the run of one configuration, however often it is continued
     job.json, job-<n>.json   how the study's run, or the shards, ended that wrote here; shards/ is their launcher's
+    study-<hash>.json        settings, code and inputs of the study's run, by its fingerprint
     lock, unfinished/        who writes here now, and files that are not complete yet
 """
 
@@ -30,7 +31,8 @@ import yaml
 
 from refine.config import PredictConfig
 from refine.data.pairs import Failure
-from refine.inference.rows import Rows, as_csv, read_rows
+from refine.inference.differences import different_inputs, different_settings
+from refine.inference.rows import Rows, as_csv, joined, read_rows
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, kept_id, new_id, write_atomic
 
 TABLE, JOB = "rows.csv", "job.json"
@@ -164,17 +166,22 @@ class RunFolder:
         same_inputs = any(row["inputs"] == inputs for row in current)
         return "finished" if same_inputs else "of other input files"
 
-    def differences(self, name: str) -> list[str]:
-        """In which settings a result of another configuration was made: ``key: its value -> now``."""
-        row = (self._rows_of(name) or [{}])[-1]
+    def differences(self, name: str, contents: Mapping[str, str]) -> list[str]:
+        """In what a result differs from the one that this run would make; empty if its records do not tell.
+
+        Args:
+            name: Path of the result, relative to the output folder.
+            contents: What it would be made from, :meth:`refine.data.pairs.ImageMaskPair.contents`.
+        """
+        rows = self._rows_of(name)
+        row = ([row for row in rows if self._is_current(row)] or rows or [{}])[-1]
+        files, key = dict(row.get("contents", ())), str(row.get("key", name))
+        found = different_inputs({key: files}, {key: contents}) if files and contents else []
         try:
             text = (self.folder / f"settings-{row.get('configuration', '')[:12]}.json").read_text()
         except OSError:
-            return []
-        old, new = _flat(json.loads(text)), _flat(json.loads(json.dumps(self.settings, default=str)))
-        return [
-            f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-        ]
+            return found
+        return different_settings(json.loads(text), json.loads(json.dumps(self.settings, default=str))) + found
 
     def finish(self, name: str, inputs: str, data: bytes, row: Mapping[str, Any]) -> None:
         """Write a result, its row first. A file that holds it already is left alone: another run was faster.
@@ -194,6 +201,18 @@ class RunFolder:
         file = self.output / name
         if not (file.is_file() and hash_file(file) == sha256):
             write_atomic(file, data, self._scratch)
+
+    def add(self, row: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+        """Add columns to the row of a result that is there.
+
+        Args:
+            row: Its row, one of :meth:`rows`.
+            columns: Plain values by name.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self._append({**{name: row[name] for name in IDENTITY}, **columns})
 
     def fail(self, failure: Failure) -> None:
         """Note an image that could not be done; the notes of all processes are read at the end."""
@@ -223,7 +242,7 @@ class RunFolder:
         """The row of each of these results that is there as this configuration makes it, from whichever process."""
         self.__dict__.pop("_rows", None)  # other processes wrote since
         candidates = {name: [row for row in self._rows_of(name) if self._is_current(row)] for name in names}
-        return {name: rows[-1] for name, rows in candidates.items() if rows}
+        return {name: joined(rows) for name, rows in candidates.items() if rows}
 
     def close(self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure]) -> None:
         """Write ``rows.csv`` and ``failures.csv``, and :meth:`release` the folder.
@@ -271,9 +290,3 @@ class RunFolder:
             if stream.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(stream.fileno())
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    return {k: v for key, value in settings.items() for k, v in _flat(value, f"{prefix}.{key}".strip(".")).items()}

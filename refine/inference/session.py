@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from refine.backbones.conformance.contract import check_blindness
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
@@ -19,7 +18,7 @@ from refine.inference.callbacks.writer import ResultWriter
 from refine.inference.discover import Request
 from refine.inference.distributed.sampler import divide, predicted_costs
 from refine.inference.distributed.trainer import make_trainer
-from refine.inference.fingerprint import pixel_settings
+from refine.inference.fingerprint import backbone_settings, pixel_settings
 from refine.inference.logging.loggers import Loggers
 from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
@@ -38,6 +37,7 @@ class Session:
         part: Those of this shard; the same where there are no shards.
         refiner: Refiner on its device.
         run_folder: Run folder in the output folder.
+        scoring: Callback that scores results; None with ``evaluate=false``.
         loggers: Experiment loggers, open on rank 0 alone.
         panels: Callback that keeps pictures of selected images.
         trainer: Lightning's trainer with all callbacks.
@@ -48,6 +48,7 @@ class Session:
     part: Request
     refiner: Refiner
     run_folder: RunFolder
+    scoring: Scoring | None
     loggers: Loggers
     panels: Panels
     trainer: L.Trainer
@@ -62,8 +63,8 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     """
     use_own_device()
     refiner, loggers = make_refiner(config), Loggers()
-    run_folder = RunFolder(request.output, pixel_settings(config, refiner.backbone.fingerprint()))
-    scoring = _scoring(config, request, refiner, run_folder)
+    run_folder = RunFolder(request.output, pixel_settings(config, backbone_settings(refiner.backbone)))
+    scoring = _scoring(config, refiner, run_folder)
     panels = _panels(config, request, refiner, run_folder, scoring)
     callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]
     callbacks += [scoring] if scoring else []
@@ -71,7 +72,8 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     trainer = make_trainer(config.trainer, refiner.backbone.device, callbacks)
     run_folder.part = str(trainer.global_rank) if config.shard is None else f"{config.shard}.{trainer.global_rank}"
     set_threads(config.threads, trainer)
-    return Session(config, request, _part(config, request, refiner), refiner, run_folder, loggers, panels, trainer)
+    part = _part(config, request, refiner)
+    return Session(config, request, part, refiner, run_folder, scoring, loggers, panels, trainer)
 
 
 def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
@@ -83,11 +85,9 @@ def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
     return replace(request, pairs=[request.pairs[index] for index in indices])
 
 
-def _scoring(config: PredictConfig, request: Request, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
+def _scoring(config: PredictConfig, refiner: Refiner, run_folder: RunFolder) -> Scoring | None:
     if config.evaluate is False:
         return None
-    if any(pair.truth is not None for pair in request.pairs):
-        check_blindness(refiner.backbone)
     learned = learned_scores([name for name in config.metrics if name in PAIRWISE], config.lpips_weights)
     return Scoring(run_folder, Evaluator(refiner, always=config.evaluate is True, further=learned))
 

@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 from refine.io.decode import reason
 from refine.io.exif import EXIF_HEAD, descriptive
 from refine.io.formats import FORMATS
-from refine.io.metadata import held, png_chunks, tiff_tags, warn_of_lost
+from refine.io.metadata import by_pillow, png_chunks, tiff_tags, warn_of_lost
 from refine.io.picture import Picture
 
 _QUALITY: dict[str, dict[str, Any]] = {
@@ -121,7 +121,7 @@ def _by_pillow(picture: Picture, format: str) -> bytes:
     notes: dict[str, Any] = {"icc_profile": picture.icc, "exif": picture.exif or b""}
     if format == "bmp" and any(notes.values()):
         warnings.warn("bmp holds neither color profile nor EXIF; to keep them use format=png.", stacklevel=3)
-    notes |= held(picture.metadata, format)  # in the form Pillow takes
+    notes |= by_pillow(picture.metadata, format)
     planes = picture.planes
     image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
     image.save(file := io.BytesIO(), FORMATS[format], **notes, **_QUALITY[format])

@@ -97,15 +97,6 @@ def hash_file(file: File) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hash_files(*files: File) -> str:
-    """SHA-256 (hex) over the hashes of files, in this order.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    return hashlib.sha256("\n".join(map(hash_file, files)).encode()).hexdigest()
-
-
 def hash_settings(settings: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of plain nested settings, independent of their order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

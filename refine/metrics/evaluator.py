@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from refine.core.pyramid import enlarge
-from refine.core.refiner import Refiner
+from refine.core.refiner import Refiner, Upscaler
 from refine.core.types import Refinement, Sample
 from refine.metrics.bootstrap import block_interval
 from refine.metrics.image import guide_l1, scores, scores_without_truth
@@ -52,6 +52,9 @@ class Evaluator:
         self.further = dict(further or {})
         pyramid = replace(refiner.pyramid, max_levels=1, padding="symmetric")  # that of the plain prediction
         self.plain = Refiner(refiner.backbone, pyramid, refiner.objective, steps=0, precision=refiner.precision)
+        self._upscaled = Upscaler(
+            refiner.backbone, refiner.pyramid, refiner.objective, steps=0, precision=refiner.precision
+        )
 
     def __call__(self, refinement: Refinement, sample: Sample, written: Callable[[Tensor], Tensor]) -> Evaluation:
         """Score one result.
@@ -73,6 +76,17 @@ class Evaluator:
         if sample.truth is not None:
             row |= self._against_truth({"": refinement.image, **controls}, sample, written)
         return Evaluation(row, controls)
+
+    def score_file(self, image: Tensor, sample: Sample, written: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Score a result that was read from its file against the truth; what only refinement knows is left out.
+
+        Args:
+            image: Result, ``(1, 3, H, W)`` in [0, 1].
+            sample: Image and mask, with truth.
+            written: As for :meth:`__call__`.
+        """
+        controls = self._controls(self._upscaled(sample.image, sample.network_mask, key=sample.key), sample)
+        return self._against_truth({"": image, **controls}, sample, written)
 
     def _controls(self, refinement: Refinement, sample: Sample) -> dict[str, Tensor]:
         if len(refinement.levels) == 1:

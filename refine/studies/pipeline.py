@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from refine.config import ConfigError, PredictConfig, StudyConfig
+from refine.config import ConfigError, StudyConfig
 from refine.config.verbosity import is_quiet, say
 from refine.inference.launch import Job, check_launcher, launch
 from refine.studies.labels import uses_wandb
@@ -38,8 +38,6 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
     runs = with_fingerprints(make_runs(study, output, common, controls))
     unfinished = _unfinished(runs)
-    for arm_run in unfinished:
-        _check_run(arm_run)
     write_plan(output, runs)
     say(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete")
     jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
@@ -90,14 +88,10 @@ def _check_installed() -> None:
             )
 
 
-def _check_run(run: StudyRun) -> None:
-    """Find a misspelled setting before the first arm runs, not in the middle of the night."""
-    try:
-        PredictConfig.compose(run.overrides)
-    except ConfigError as error:
-        raise ConfigError(f"arm {run.name}: {error}") from None
-
-
 def _unfinished(runs: Sequence[StudyRun]) -> list[StudyRun]:
-    """The runs that are not complete, one per folder: studies share the runs of their controls."""
-    return list({run.folder: run for run in runs if problem(run)}.values())
+    """The runs that are not complete or are to be made again, one per folder: studies share the runs of controls."""
+    return list({run.folder: run for run in runs if problem(run) or _overwrites(run)}.values())
+
+
+def _overwrites(run: StudyRun) -> bool:
+    return "overwrite=true" in (override.lower() for override in run.overrides)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from refine.inference.finished_run import read_finished_rows
+from refine.studies.plan import finished_rows
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
 
@@ -120,7 +120,7 @@ def _losses(axes: "Axes", runs: Sequence[StudyRun]) -> bool:
 
 def _curves(run: StudyRun) -> list[list[float]]:
     """Losses of the finest level of each image, as shares of the first one."""
-    curves = [row["losses"][-1] for row in read_finished_rows(run.folder) if row.get("losses")]
+    curves = [row["losses"][-1] for row in finished_rows(run) if row.get("losses")]
     return [[loss / curve[0] for loss in curve] for curve in curves if curve and curve[0] and None not in curve]
 
 

@@ -18,7 +18,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class StudyRun:
         arm: Name of the arm.
         folder: Folder of the results.
         overrides: Settings of ``refine predict``, ``key=value`` each.
-        fingerprint: SHA-256 (hex) of settings and inputs, once the run is planned.
+        fingerprint: SHA-256 (hex) of what decides the results, once the run is planned.
+        decided_by: Settings, code and inputs, as plain values; empty for a plan that was read from disk.
     """
 
     group: str
@@ -87,6 +88,7 @@ class StudyRun:
     folder: Path
     overrides: tuple[str, ...]
     fingerprint: str = ""
+    decided_by: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from refine.inference.finished_run import read_finished_rows
 from refine.metrics.bootstrap import FEWEST_IMAGES, holm, interval, sign_flip_p
+from refine.studies.plan import finished_rows
 from refine.studies.spec import Study, StudyRun
 
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
@@ -41,7 +41,7 @@ def read_rows(study: Study, runs: Sequence[StudyRun]) -> pl.DataFrame:
     """
     frames = []
     for run in runs:
-        if rows := read_finished_rows(run.folder):
+        if rows := finished_rows(run):
             frame = pl.DataFrame([*map(_numbers_and_texts, rows)], infer_schema_length=None, strict=False)
             place = pl.lit(study.place(run.arm), dtype=pl.Float64).alias("axis")
             labels = pl.lit(run.group).alias("group"), pl.lit(run.arm).alias("arm")

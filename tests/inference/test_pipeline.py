@@ -25,6 +25,7 @@ from refine.core.types import Step
 from refine.inference import fingerprint
 from refine.inference.callbacks.progress import ProgressBar
 from refine.inference.run_folder import RunFolder
+from refine.metrics.lpips import squeezenet
 
 
 @pytest.fixture(autouse=True)
@@ -364,7 +365,7 @@ def test_the_same_weights_elsewhere_are_the_same(tmp_path, predict, tiny_weights
         ("mask_dilate=1", "mask_dilate: 0 -> 1"),
         ("backbone.cut=1", "backbone.settings.cuts: [0] -> [1]"),
         ("pyramid.factor=1.5", "pyramid.factor: 2 -> 1.5"),
-        ("backbone=mini", "backbone.weights: "),
+        ("backbone=mini", "content of the weights"),
     ],
 )
 def test_another_configuration_is_refused_and_explained(tmp_path, predict, override, difference):
@@ -401,7 +402,7 @@ def test_results_of_an_earlier_version_are_refused_by_name(tmp_path, predict, mo
         assert predict().status == 0
     before = stamps(tmp_path / "out")
     outcome = predict()
-    assert outcome.status == 2 and "refine: 0.0.9 -> " in outcome.err and "overwrite=true" in outcome.err
+    assert outcome.status == 2 and "version of refine: 0.0.9 -> " in outcome.err and "overwrite=true" in outcome.err
     assert stamps(tmp_path / "out") == before
 
 
@@ -420,11 +421,20 @@ def test_changed_input_and_changed_result_are_refused(tmp_path, predict):
     assert predict().status == 0
     pair(tmp_path / "in", "a", seed=5)
     outcome = predict()
-    assert outcome.status == 2 and "of other input files" in outcome.err
+    assert outcome.status == 2 and "of other input files.\n  the image file of a\nUse another" in outcome.err
     assert predict("overwrite=true").status == 0
     replaced(tmp_path / "out" / "a.png", lambda data: data + b"\0")
     outcome = predict()
     assert outcome.status == 2 and "not made by refine, or changed since" in outcome.err
+
+
+def test_results_from_before_files_were_noted_are_refused_without_a_name(tmp_path, predict):
+    pair(tmp_path / "in", "a")
+    assert predict().status == 0
+    rows = tmp_path / "out" / ".refine" / "rows-0.jsonl"
+    rows.write_text(json.dumps({k: v for k, v in json.loads(rows.read_text()).items() if k != "contents"}))
+    pair(tmp_path / "in", "a", seed=5)
+    assert "of other input files.\nUse another output" in predict().err
 
 
 def test_files_of_others_are_not_overwritten(tmp_path, predict):
@@ -938,13 +948,83 @@ def test_interrupted_before_the_work(tmp_path, monkeypatch, predict):
     assert outcome.status == 130 and outcome.err == "refine: interrupted\n"
 
 
+SEEN = "must not see the truth: what is in the hole changes the prediction"
+
+
 def test_a_backbone_that_sees_the_truth_is_not_scored(tmp_path, predict, monkeypatch):
     pair(tmp_path / "in", "a")
     front = LaMa.front
     monkeypatch.setattr(LaMa, "front", lambda self, level: front(self, replace(level, mask=level.mask * 0)))
     outcome = predict("truth=input")
     assert outcome.status == 2 and not results(tmp_path / "out")
-    assert "backbone 'lama' must not see the truth: what is in the hole changes the prediction" in outcome.err
+    assert f"backbone 'lama' {SEEN}" in outcome.err
     assert predict("truth=input", "evaluate=false").status == 0
+    assert SEEN in predict("truth=input").err  # nor are the scores added to results that are there
     monkeypatch.setattr(LaMa, "front", front)
     assert predict("truth=input", f"output={tmp_path / 'blind'}").status == 0
+
+
+def test_blindness_is_checked_only_where_there_is_something_to_score(tmp_path, predict, monkeypatch):
+    checked = []
+    monkeypatch.setattr("refine.inference.pipeline.check_blindness", checked.append)
+    pair(tmp_path / "in", "a")
+    assert predict("truth=input").status == 0 and len(checked) == 1
+    for overrides in (["truth=input"], ["truth=input", "gather=true"], ["evaluate=false", "overwrite=true"]):
+        assert predict(*overrides).status == 0 and len(checked) == 1
+
+
+def test_a_replayed_network_that_sees_the_truth_is_not_scored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair(tmp_path / "in", "a")
+    (tmp_path / "seeing.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), "
+        "nn.Conv2d(4, 3, 3, padding=1), nn.Sigmoid())\n"
+    )
+    network = ["backbone=replay", "backbone.native_size=32", "backbone.multiple_of=4", "backbone.minimum_side=8"]
+    network += ["backbone.weights=random", "backbone.cut=['1']", "backbone.network={_target_: seeing.build}"]
+    network += ["device=cpu", "truth=input", "input=in"]
+    assert refine("predict", *network, "output=blind").status == 0
+    outcome = refine("predict", *network, "output=seeing", "backbone.fill=null")
+    assert outcome.status == 2 and SEEN in outcome.err
+
+
+# Scores that are asked for later
+
+
+@pytest.fixture
+def squeezenet_weights(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.save(squeezenet().state_dict(), tmp_path / "squeezenet.pth")
+    return ["metrics=[lpips_squeeze]", f"lpips_weights={tmp_path / 'squeezenet.pth'}", "truth=input"]
+
+
+@pytest.mark.parametrize("before", [["truth=input"], ["truth=input", "evaluate=false"]])
+def test_scores_asked_for_later_are_those_of_a_run_that_had_them(tmp_path, predict, squeezenet_weights, before):
+    for stem, seed in (("a", 0), ("b", 1)):
+        pair(tmp_path / "in", stem, seed, 70, 66)
+    assert predict(*before).status == 0
+    stamped = stamps(tmp_path / "out")
+    outcome = predict(*squeezenet_weights)
+    assert outcome.status == 0 and "0 done, 2 already there" in outcome.err
+    assert "added from the files of results that are there already: lpips_squeeze_box_refine" in outcome.err
+    assert stamps(tmp_path / "out") == stamped
+    assert predict(*squeezenet_weights, f"output={tmp_path / 'at_once'}").status == 0
+    rows, expected = (table(tmp_path / place / ".refine" / "rows.csv") for place in ("out", "at_once"))
+    scores = [name for name in expected[0] if "refine" in name or "torchmetrics" in name or "lama" in name]
+    unknown = {name for name in scores if "known_" in name or "guide_" in name} if len(before) > 1 else set()
+    for row, other in zip(rows, expected, strict=True):
+        assert {name: row[name] for name in scores if name not in unknown} == {
+            name: other[name] for name in scores if name not in unknown
+        }
+        assert row["updates"] == other["updates"] and row["verdict"] == other["verdict"]
+    assert "added" not in predict(*squeezenet_weights).err
+
+
+def test_scores_asked_for_later_of_a_lossy_file(tmp_path, predict, squeezenet_weights):
+    pair(tmp_path / "in", "a", 0, 70, 66)
+    assert predict("truth=input", "format=jpg").status == 0
+    outcome = predict(*squeezenet_weights, "format=jpg")
+    assert outcome.status == 0 and "no lpips_squeeze_box_refine, lpips_squeeze_image_refine" in outcome.err
+    assert "(images: 1)" in outcome.err and "overwrite=true" in outcome.err
+    assert "1 done in" in predict(*squeezenet_weights, "format=jpg", "overwrite=true").err
+    assert "no lpips" not in predict(*squeezenet_weights, "format=jpg").err

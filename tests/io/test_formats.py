@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from image_bytes import picture_of, random_planes
-from PIL import Image
+from PIL import ExifTags, Image
 
 from refine.io.decode import read_size
 from refine.io.encode import encode
@@ -151,3 +151,20 @@ def test_heic_is_read_by_the_plug_in_that_is_installed(tmp_path, monkeypatch, de
     else:
         with pytest.raises(UnreadableImage, match="its 10-bit"):
             read_picture(file)
+
+
+def test_a_real_heic_by_the_real_plug_in(tmp_path):
+    """Its decoder turns the picture upright itself, so that EXIF's orientation must not turn it once more."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "somebody"
+    pillow_heif.from_pillow(Image.fromarray(RAMP)).save(file := tmp_path / "a.heic", quality=90, exif=exif.tobytes())
+    picture = read_picture(file)
+    upright = np.rot90(RAMP, -1)
+    assert picture.pixels.shape == upright.shape and picture.alpha is None
+    assert np.abs(picture.pixels.astype(int) - upright).max() <= 6
+    with file.open("rb") as stream:
+        assert read_size(stream) == upright.shape[:2]
+    with Image.open(io.BytesIO(encode(picture, "png"))) as written:
+        assert written.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert written.getexif()[ExifTags.Base.Artist] == "somebody"

@@ -61,3 +61,44 @@ def test_geotiff_tags_stay_in_a_tiff(tmp_path):
 def test_a_plain_photo_has_none(tmp_path, format):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"a.{format}")
     assert format == "bmp" or read_picture(str(tmp_path / f"a.{format}")).metadata == {}
+
+
+IPTC = b"\x1c\x02\x78\x00\x05hello"
+
+
+@pytest.fixture
+def jpeg(tmp_path):
+    """A JPEG with a comment, and IPTC among Photoshop's resources, as news agencies send."""
+    content = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+    segment = b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
+    Image.fromarray(random_planes(3)).save(tmp_path / "a.jpg", comment=b"by hand", extra=segment)
+    return read_picture(str(tmp_path / "a.jpg"))
+
+
+def test_comment_and_iptc_of_a_jpeg(jpeg):
+    info = opened(encode(jpeg, "jpg")).info
+    assert info["comment"] == b"by hand" and info["photoshop"] == {0x0404: IPTC}
+    with pytest.warns(UserWarning, match="png does not hold this metadata of the image: IPTC.") as told:
+        assert opened(encode(jpeg, "png")).info["Comment"] == "by hand"
+    assert len(told) == 1
+    with pytest.warns(UserWarning, match="tiff does not hold this metadata of the image: comment."):
+        assert opened(encode(jpeg, "tiff")).tag_v2[33723] == IPTC
+
+
+def test_iptc_of_a_tiff(jpeg, tmp_path):
+    with pytest.warns(UserWarning, match="comment"):
+        (tmp_path / "a.tiff").write_bytes(encode(jpeg, "tiff"))
+    picture = read_picture(str(tmp_path / "a.tiff"))
+    assert opened(encode(picture, "jpg")).info["photoshop"] == {0x0404: IPTC}
+    assert opened(encode(picture, "tiff")).tag_v2[33723] == IPTC
+
+
+def test_color_by_code_points_stays_in_a_png(tmp_path):
+    info = PngInfo()
+    info.add(b"cICP", bytes([9, 16, 0, 1]))  # BT.2020, perceptual quantizer
+    Image.fromarray(random_planes(3)).save(tmp_path / "a.png", pnginfo=info)
+    picture = read_picture(str(tmp_path / "a.png"))
+    data = encode(picture, "png")
+    assert data.index(b"cICP" + bytes([9, 16, 0, 1])) < data.index(b"IDAT")
+    with pytest.warns(UserWarning, match="jpg does not hold this metadata of the image: cICP"):
+        encode(picture, "jpg")

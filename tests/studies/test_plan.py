@@ -3,8 +3,9 @@
 from finished import planted
 from generated import pair
 
+from refine.data.pairs import inputs_hash
 from refine.inference.finished_run import write_job
-from refine.studies.plan import problem, read_plan, with_fingerprints, write_plan
+from refine.studies.plan import finished_rows, problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import StudyRun
 
 
@@ -15,7 +16,8 @@ def test_what_makes_a_job_incomplete(tmp_path):
     write_plan(tmp_path / "out", jobs)
     assert read_plan(tmp_path / "out") == {"a": job}
     assert problem(job) == "not run, or not to its end"
-    planted(job.folder, {"x": {}})
+    inputs = inputs_hash(job.decided_by["inputs"]["x"])
+    planted(job.folder, {"x": {"configuration": job.decided_by["configuration"], "inputs": inputs}})
     noted = {"fingerprint": job.fingerprint, "machine": "here"}
     write_job(job.folder, {**noted, "status": 1, "reason": "some images failed"})
     assert problem(job) == "some images failed"
@@ -25,7 +27,19 @@ def test_what_makes_a_job_incomplete(tmp_path):
     assert problem(job) == ""
     pair(tmp_path / "in", "x", 1)
     (changed,) = with_fingerprints(jobs)
-    assert problem(changed) == "run with other settings or inputs"
+    assert problem(changed) == "run with other settings or inputs"  # of the new ones nothing is noted yet
+    write_plan(tmp_path / "out", [changed])
+    assert problem(changed) == "run with other settings or inputs: the image file of x"
+    assert finished_rows(changed) == [] and [row["key"] for row in finished_rows(job)] == ["x"]
+
+
+def test_code_that_was_changed_and_put_back_during_a_study_leaves_no_result_behind(tmp_path):
+    pair(tmp_path / "in", "x")
+    (job,) = with_fingerprints([StudyRun("", "a", tmp_path / "a", (f"input={tmp_path / 'in'}", "output=x"))])
+    write_plan(tmp_path, [job])
+    planted(job.folder, {"x": {"inputs": inputs_hash(job.decided_by["inputs"]["x"])}})  # of another configuration
+    write_job(job.folder, {"fingerprint": job.fingerprint, "status": 0})
+    assert "of other settings, code or inputs" in problem(job) and finished_rows(job) == []
 
 
 def test_loggers_make_no_other_run(tmp_path):

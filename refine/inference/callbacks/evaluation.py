@@ -37,12 +37,17 @@ class Scoring(Callback):
         if not isinstance(outputs, Refinement):
             return
         try:
-            self.latest = self.evaluator(outputs, batch, lambda image: _as_written(image, batch))
+            self.latest = self.evaluator(outputs, batch, lambda image: as_written(image, batch))
         except Exception as error:
             warnings.warn(f"{batch.key}: cannot be scored ({type(error).__name__}: {error}).", stacklevel=2)
         self.run_folder.note(batch.key, self.latest.row)
 
 
-def _as_written(image: Tensor, sample: Sample) -> Tensor:
-    """An image ``(1, 3, H, W)`` as its file would hold it: rounded, and with the input's own known pixels."""
+def as_written(image: Tensor, sample: Sample) -> Tensor:
+    """An image as its file would hold it: rounded, and with the input's own known pixels.
+
+    Args:
+        image: Result, ``(1, 3, H, W)`` in [0, 1].
+        sample: The image that was filled.
+    """
     return to_tensor(fill(sample.source.picture, image.cpu(), (sample.mask[0, 0] > 0).cpu().numpy()))

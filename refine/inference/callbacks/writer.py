@@ -42,7 +42,8 @@ class ResultWriter(BasePredictionWriter):
 
     def _write(self, refinement: Refinement, sample: Sample) -> None:
         hole = (sample.mask[0, 0] > 0).cpu().numpy()
-        row = describe(refinement, sample) | self.run_folder.take_notes(sample.key)
+        row = describe(refinement, sample) | {"contents": [*sample.source.contents.items()]}
+        row |= self.run_folder.take_notes(sample.key)
         if isinstance(sample.source.pair.mask, MaskGenerator):
             row["mask_hash"] = mask_hash(sample.key, hole)
         data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format, sample.key)
