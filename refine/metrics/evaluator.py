@@ -83,7 +83,7 @@ class Evaluator:
         Args:
             image: Result, ``(1, 3, H, W)`` in [0, 1].
             sample: Image and mask, with truth.
-            written: As for :meth:`__call__`.
+            written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
         """
         controls = self._controls(self._upscaled(sample.image, sample.network_mask, key=sample.key), sample)
         return self._against_truth({"": image, **controls}, sample, written)
