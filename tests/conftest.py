@@ -1,6 +1,7 @@
 """What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from refine.backbones.lama.generator import LaMaConfig, build
 
 torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,9 +46,9 @@ def tiny_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_weights) -> list[str]:
-    """Overrides that choose it, with two updates at every level above 16 px."""
-    weights = f"backbone.weights={tiny_weights}"
-    return ["backbone=lama", weights, "backbone.native_size=16", "refiner.steps=2", "device=cpu"]
+    """Overrides that choose it, with two updates at every level above 16 px, whose change is seen at 8 bits."""
+    network = ["backbone=lama", f"backbone.weights={tiny_weights}", "backbone.native_size=16"]
+    return [*network, "refiner.steps=2", "refiner.keep_detail=null", "device=cpu"]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from refine.data.masks import MaskGenerator, joint_hash, mask_hash
 from refine.data.pairs import ImageMaskPair
 from refine.data.subset import draw, square
 from refine.io.picture import Picture
-from refine.metrics import sets as distances
 
 
 @pytest.fixture
@@ -169,16 +168,16 @@ def test_requests_without_sense(tmp_path, photos, tiny, override, message):
     assert outcome.status == 2 and message in outcome.err and not (tmp_path / "out").exists()
 
 
-def test_scores_of_sets(tmp_path, photos, tiny, monkeypatch):
+def test_scores_of_sets(tmp_path, photos, tiny):
     """With a small network in Inception's place, whose weights are not here."""
-    fid = distances.fid
     features = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
-    features.num_features = 12
-    monkeypatch.setattr("refine.metrics.sets.fid", lambda weights: fid(features))
-    run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", "metrics=[fid]", *tiny]
-    assert refine(*run).status == 0
+    network = tmp_path / "means.pt"
+    torch.jit.save(torch.jit.script(features), network)
+    run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", *tiny]
+    assert refine(*run, "metrics=[fid]", f"fid_network={network}").status == 0
     record = summary(tmp_path / "out")["sets"]["fid"]
-    assert record["n"] == 3 and record["value"] >= 0 and "torchmetrics" in record["implementation"] and record["resize"]
+    assert record["n"] == 3 and record["value"] >= 0 and "torchmetrics" in record["implementation"]
+    assert record["network"] == "means.pt" and len(record["weights_sha256"]) == 64 and record["resize"]
 
 
 def test_metrics_that_are_not_installed_cost_no_result(tmp_path, photos, tiny, monkeypatch):
