@@ -1,5 +1,6 @@
 """Numbers that may differ from level to level, such as steps and learning rate."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -32,3 +33,8 @@ def numbers(name: str, value: Any, kind: type[Number], expected: str, ok: Callab
 def at_level(values: tuple[Number, ...], level: int) -> Number:
     """The number of a refined level, of which the first is level 1; the last number holds for all further levels."""
     return values[min(level, len(values)) - 1]
+
+
+def positive(number: float) -> bool:
+    """Whether it is finite and above 0."""
+    return 0 < number < math.inf

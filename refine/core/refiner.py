@@ -5,7 +5,6 @@
 """
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from refine.core.history import OptimizationHistory
 from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
 from refine.core.objective import Objective
 from refine.core.optimization import coarse_change, single_evaluation, trainable_copy
-from refine.core.per_level import at_level, numbers
+from refine.core.per_level import at_level, numbers, positive
 from refine.core.pyramid import Pyramid, enlarge
 from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
 
@@ -56,13 +55,13 @@ class Refiner:
         optimizer: Function that makes an optimizer of a list of tensors and ``lr``.
         keep: Iterate that becomes the result. ``best`` has the lowest loss; ``last`` is the last, unless its loss is
             not finite or above the loss before the first update: then the best.
-        keep_detail: Standard deviation of G, px of the guide, > 0; None for rear(z_m) itself, as in the paper.
+        keep_detail: Standard deviation of G, px of the guide, > 0, or a list; None for rear(z_m) itself, as the paper.
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
             bit, from a fraction of the memory. False is the control.
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
         precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss, z and optimizer stay
             in float32.
-        tolerance: Relative decrease of the loss over three updates, in [0, 1), below which a level ends; 0 for never.
+        tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.
         compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
             takes minutes for the first update at each size, and keeps more than the rules do.
 
@@ -81,31 +80,32 @@ class Refiner:
         lr: float | Sequence[float] = 2e-3,
         optimizer: Callable[..., Optimizer] = Adam,
         keep: Literal["best", "last"] = "best",
-        keep_detail: float | None = None,
+        keep_detail: float | Sequence[float] | None = None,
         frozen: bool = True,
         gradient_checkpointing: bool = False,
         precision: str | int = "32",
-        tolerance: float = 0.0,
+        tolerance: float | Sequence[float] = 0.0,
         compile: bool = False,
     ) -> None:
         self.backbone = backbone
         self.pyramid = pyramid
         self.objective = objective
         self.steps = numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
-        self.lr = numbers("refiner.lr", lr, float, "a number > 0", lambda x: 0 < x < math.inf)
+        self.lr = numbers("refiner.lr", lr, float, "a number > 0", positive)
         self.optimize = self._checked_layers(optimize)
         self.optimizer = optimizer
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
-        if keep_detail is not None and not 0 < keep_detail < math.inf:
-            raise ValueError(f"refiner.keep_detail must be a number of px > 0, or null for none; got {keep_detail}.")
-        self.keep_detail = keep_detail
+        px = (
+            ()
+            if keep_detail is None
+            else numbers("refiner.keep_detail", keep_detail, float, "px > 0 or null", positive)
+        )
+        self.keep_detail = px
         self.gradient_checkpointing = gradient_checkpointing
         self.precision = checked_precision(precision)
-        if not 0 <= tolerance < 1:
-            raise ValueError(f"refiner.tolerance must be in [0, 1), a share of the loss; got {tolerance}.")
-        self.tolerance = tolerance
+        self.tolerance = numbers("refiner.tolerance", tolerance, float, "a share in [0, 1)", lambda x: 0 <= x < 1)
         if compile and (gradient_checkpointing or self.precision != "32"):
             raise ValueError(
                 "refiner.compile=true compiles the rear as a whole in float32; got gradient_checkpointing="
@@ -240,14 +240,14 @@ class Refiner:
             value, detached = loss.item(), level.crop(prediction.detach())
             finite = history.add(value, detached)
             report(update, value, detached)
-            if not finite or optimizer is None or update == steps or history.settled(self.tolerance):
+            if not finite or optimizer is None or update == steps or history.settled(at_level(self.tolerance, index)):
                 break
             optimizer.zero_grad()
             self._differentiate(loss, z.values())
             optimizer.step(single_evaluation(loss))
         prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
         if self.keep_detail and kept > 0:
-            sigma = self.keep_detail * self.pyramid.factor
+            sigma = at_level(self.keep_detail, index) * self.pyramid.factor
             prediction = coarse_change(history.first, prediction, level.crop(level.mask), sigma)
         losses = history.losses if bool(comparison.has_pixels) else []
         guided_fraction = float(comparison.guided_fraction)

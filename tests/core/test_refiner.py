@@ -270,6 +270,8 @@ def test_detail_is_kept_at_every_refined_level():
     before, after = predictions[2, 0], predictions[2, 3]
     assert not torch.equal(before, after)
     torch.testing.assert_close(result.levels[2].prediction, coarse_change(before, after, mask, sigma=1.5 * 2))
+    per_level = make(Shift(), steps=3, lr=0.05, keep="last", keep_detail=[0.5, 1.5])(image, mask).levels
+    assert not torch.equal(per_level[1].prediction, result.levels[1].prediction)
     plain = make(Shift(), steps=0, keep_detail=1.5)(image, mask)
     assert torch.equal(plain.levels[2].prediction, before)
 
@@ -383,8 +385,10 @@ def test_one_level_is_the_plain_prediction():
         ({"lr": [0.1, -1]}, "refiner.lr"),
         ({"lr": math.nan}, "refiner.lr"),
         ({"keep": "first"}, "refiner.keep"),
-        ({"keep_detail": 0}, r"refiner\.keep_detail must be a number of px > 0, or null for none; got 0\."),
+        ({"keep_detail": 0}, r"refiner\.keep_detail must be px > 0 or null, or a list of such, .*; got 0\."),
         ({"keep_detail": math.inf}, r"refiner\.keep_detail"),
+        ({"keep_detail": "much"}, r"refiner\.keep_detail .* got 'much'"),
+        ({"tolerance": "much"}, r"refiner\.tolerance must be a share in \[0, 1\)"),
         ({"optimize": ["trunk"]}, "has no layer 'trunk'; it exposes: plane, other"),
         ({"optimize": []}, "given nothing to optimize; it exposes: plane, other. Use preset=plain"),
     ],
