@@ -29,7 +29,7 @@ from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
 from refine.config.verbosity import say
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
-from refine.inference.signals import STOPPED, exit_on_sigterm
+from refine.inference.signals import STOPPED, exit_on_sigterm, interrupt_held_back, let_interrupt_through
 from refine.inference.slots import own_device
 from refine.inference.startup import collector_at_rest
 from refine.io.files import write_atomic
@@ -87,7 +87,8 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
     command += [f"{key}={value}" for key, value in arguments.items()]
     process = None
     try:
-        process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
+        with interrupt_held_back():
+            process = subprocess.Popen([*command, *launcher], stdin=subprocess.PIPE)  # closed when we end, however
         status = process.wait()
     except KeyboardInterrupt:
         _stop(folder, 130)
@@ -233,6 +234,7 @@ def main() -> None:
     exit_on_sigterm()
     if set(TOLD) & set(sys.argv):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    let_interrupt_through()
     if not sys.stdin.isatty():
         _end_with_parent()
     application: Any = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="sweep")(task)

@@ -34,6 +34,24 @@ def unstoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interrupt_held_back() -> Iterator[None]:
+    """Inside, Ctrl-C waits; what is started here inherits that, until it calls :func:`let_interrupt_through`.
+
+    A Python that is told while it starts would print a traceback.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        let_interrupt_through()
+
+
+def let_interrupt_through() -> None:
+    """From now on, Ctrl-C is heard again, also one that has waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+@contextlib.contextmanager
 def _restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
