@@ -17,6 +17,7 @@ from refine.cli.main import main
 HOLE = (255, 0, 160)
 GAP = 8  # px between pictures
 SHOWN = 512  # px, width of the middle part that the comparison shows
+# fmt: off
 # What is removed, as polygons: patch, name tag and model of a shuttle; spoon; rocket.
 HOLES = {
     "astronaut": [
@@ -25,37 +26,14 @@ HOLES = {
         [372, 52, 398, 30, 398, 0, 440, 0, 462, 90, 462, 200, 478, 240, 460, 274, 372, 274, 356, 232, 376, 190],
     ],
     "coffee": [
-        [
-            402,
-            62,
-            430,
-            66,
-            426,
-            96,
-            396,
-            212,
-            412,
-            258,
-            408,
-            304,
-            382,
-            332,
-            344,
-            330,
-            320,
-            300,
-            310,
-            248,
-            366,
-            226,
-            400,
-            100,
-        ],
+        [402, 62, 430, 66, 426, 96, 396, 212, 412, 258, 408, 304, 382, 332, 344, 330, 320, 300, 310, 248,
+         366, 226, 400, 100],
     ],
     "rocket": [
         [308, 122, 338, 122, 346, 180, 350, 300, 368, 370, 368, 402, 282, 402, 282, 370, 300, 300, 300, 180],
     ],
 }  # x, y, x, y ... in px
+# fmt: on
 
 
 def draw_mask(size: tuple[int, int], polygons: list[list[int]]) -> Image.Image:

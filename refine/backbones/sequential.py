@@ -66,8 +66,7 @@ class SequentialBackbone(FrontRear):
             opened.cuts = (cut,)
             opened.layers = opened._layers(*parts)
             yield str(cut), opened
-        if several:
-            yield f"[{','.join(map(str, self.cuts))}]", self
+        yield from self._cut_together(self.cuts)
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 import refine.config.schema as schema
 from refine.config import ConfigError, PredictConfig, Settings, compose
 
-CONFIGS: dict[str, type[Settings]] = {
+SETTINGS: dict[str, type[Settings]] = {
     kind.command: kind
     for kind in (
         schema.BackbonesConfig,
@@ -47,7 +47,7 @@ def composed(command: str, overrides: Sequence[str]) -> str:
 
 def _checked(command: str, overrides: Sequence[str]) -> Any:
     config = compose(command, overrides)
-    settings = CONFIGS[command].check(config, complete=False)
+    settings = SETTINGS[command].check(config, complete=False)
     if isinstance(settings, PredictConfig):
         from refine.factory import check_refiner
 

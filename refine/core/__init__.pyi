@@ -1,8 +1,9 @@
 from .backbone import FrontRear
 from .composite import composite
+from .erosion import erode
 from .history import OptimizationHistory
 from .objective import Comparison, MultiscaleL1, Objective
-from .pyramid import Pyramid, downscale, erode, make_level
+from .pyramid import Pyramid, downscale, make_level
 from .refiner import Refiner, Upscaler
 from .types import Features, Level, LevelResult, Refinement, Sample, Step
 

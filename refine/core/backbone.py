@@ -130,6 +130,11 @@ class FrontRear(nn.Module, ABC):
         if self.layers:
             yield "(as it is)", self
 
+    def _cut_together(self, cuts: Sequence[Any]) -> "Iterator[tuple[str, FrontRear]]":
+        """The end of :meth:`cuts_available`: all places of now at once, if there are several."""
+        if len(cuts) > 1:
+            yield f"[{','.join(map(str, cuts))}]", self
+
     @abstractmethod
     def front(self, level: Level) -> Features:
         """Run the network up to the cut.

@@ -17,13 +17,11 @@ class OptimizationHistory:
 
     Attributes:
         losses: Loss after 0, 1, 2 ... updates; NaN where an iterate was not finite.
-        first: Prediction before the first update, ``(1, 3, h, w)``.
     """
 
     def __init__(self, keep: Literal["best", "last"]) -> None:
         self.keep = keep
         self.losses: list[float] = []
-        self.first: Tensor
         self._best: tuple[int, Tensor] | None = None
         self._last: tuple[int, Tensor] | None = None
 
@@ -36,8 +34,6 @@ class OptimizationHistory:
         """
         finite = math.isfinite(loss) and bool(prediction.isfinite().all())
         update = len(self.losses)
-        if update == 0:
-            self.first = prediction
         self.losses.append(loss if finite else math.nan)
         self._last = (update, prediction) if finite else None
         if finite and (self._best is None or loss < self.losses[self._best[0]]):

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from refine.core.pyramid import downscale, erode, erode_adaptively, shrink_mask
+from refine.core.erosion import erode, erode_adaptively
+from refine.core.pyramid import downscale, shrink_mask
 from refine.core.types import Level
 
 
@@ -85,7 +86,7 @@ class MultiscaleL1:
         known_weight: Weight of the term over the known pixels, >= 0. The published code has 1.
         factor: Ratio of neighboring levels of the pyramid, from which the Gaussian filter follows.
         adaptive: True erodes by smaller circles where the hole is too thin for ``erosion``, see
-            :func:`refine.core.pyramid.erode_adaptively`, so that no hole goes without guided pixels. False erodes all
+            :func:`refine.core.erosion.erode_adaptively`, so that no hole goes without guided pixels. False erodes all
             parts alike, as the paper does: a thin hole may lose all guided pixels, and its level is not refined.
 
     Raises:

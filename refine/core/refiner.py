@@ -97,12 +97,9 @@ class Refiner:
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
-        px = (
-            ()
-            if keep_detail is None
-            else numbers("refiner.keep_detail", keep_detail, float, "px > 0 or null", positive)
-        )
-        self.keep_detail = px
+        self.keep_detail: tuple[float, ...] = ()
+        if keep_detail is not None:
+            self.keep_detail = numbers("refiner.keep_detail", keep_detail, float, "px > 0 or null", positive)
         self.gradient_checkpointing = gradient_checkpointing
         self.precision = checked_precision(precision)
         self.tolerance = numbers("refiner.tolerance", tolerance, float, "a share in [0, 1)", lambda x: 0 <= x < 1)
@@ -239,6 +236,8 @@ class Refiner:
                 loss = comparison.loss(prediction).sum()
             value, detached = loss.item(), level.crop(prediction.detach())
             finite = history.add(value, detached)
+            if update == 0 and self.keep_detail:
+                before = detached
             report(update, value, detached)
             if not finite or optimizer is None or update == steps or history.settled(at_level(self.tolerance, index)):
                 break
@@ -248,7 +247,7 @@ class Refiner:
         prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
         if self.keep_detail and kept > 0:
             sigma = at_level(self.keep_detail, index) * self.pyramid.factor
-            prediction = coarse_change(history.first, prediction, level.crop(level.mask), sigma)
+            prediction = coarse_change(before, prediction, level.crop(level.mask), sigma)
         losses = history.losses if bool(comparison.has_pixels) else []
         guided_fraction = float(comparison.guided_fraction)
         return LevelResult.of(level, prediction, start, losses, kept, guided_fraction, skipped=steps < planned)

@@ -36,7 +36,6 @@ from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
 STOP = "stopped"  # beside it: the exit status of what ended the jobs early; none of the terminal's begins any more
-TOLD = ("launcher=basic", "launcher=joblib")  # whose jobs are processes of the terminal, which tells them of Ctrl-C too
 INTERRUPTED = "interrupted"
 SHARED = ", several jobs at once"  # end of a machine's name, whose seconds are not those of one job alone
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
@@ -108,6 +107,19 @@ def _stopped(folder: Path) -> int:
     return int((folder / STOP).read_text()) if (folder / STOP).exists() else 0
 
 
+def say_interrupted(command: str, done: int, count: int, what: str) -> None:
+    """Say what is there after jobs were stopped early, and how to go on.
+
+    Args:
+        command: Command of the user.
+        done: Number of those that are there.
+        count: Number of those that were asked for.
+        what: What was counted, and what became of it.
+    """
+    text = f"{done} of {count} {what}, {count - done} left; run the same command to continue"
+    print(f"refine {command}: interrupted: {text}", file=sys.stderr)
+
+
 def check_launcher(name: str) -> None:
     """Check that there is such a launcher, and that it is installed.
 
@@ -145,7 +157,7 @@ def task(config: DictConfig) -> int:
     folder = Path(config.jobs)
     content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
     job = Job(**{**content, "output": Path(content["output"])})
-    told = _is_told()
+    told = _is_told(HydraConfig.get().launcher["_target_"] if HydraConfig.initialized() else "")
     try:
         if told:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -188,9 +200,13 @@ def _predict(overrides: Sequence[str]) -> tuple[int, str]:
     return status, reasons.get(status, "some images failed or are missing; see .refine/failures.csv")
 
 
-def _is_told() -> bool:
-    """Whether the terminal tells this job of Ctrl-C, as it does not those that submitit or SLURM starts."""
-    return HydraConfig.initialized() and "submitit" not in HydraConfig.get().launcher["_target_"]
+def _is_told(launcher: str) -> bool:
+    """Whether the terminal tells the jobs of a launcher of Ctrl-C, as it does not those that submitit or SLURM starts.
+
+    Args:
+        launcher: Its name, or its ``_target_``.
+    """
+    return bool(launcher) and "submitit" not in launcher
 
 
 def _is_shared() -> bool:
@@ -232,7 +248,7 @@ def main() -> None:
     Processes that are started here inherit that it is ignored, until they do a job.
     """
     exit_on_sigterm()
-    if set(TOLD) & set(sys.argv):
+    if _is_told("".join(argument for argument in sys.argv if argument.startswith("launcher="))):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     let_interrupt_through()
     if not sys.stdin.isatty():

@@ -1,12 +1,11 @@
 """A run as independent jobs, each with a share of the images."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from refine.config import ConfigError, PredictConfig
 from refine.inference.discover import discover
-from refine.inference.launch import Job, check_launcher, launch
+from refine.inference.launch import Job, check_launcher, launch, say_interrupted
 from refine.inference.pipeline import gather
 from refine.io.files import RUN_FOLDER
 
@@ -36,8 +35,7 @@ def run_shards(config: PredictConfig, command: Sequence[str], launcher: Sequence
     ]
     folder = (output / RUN_FOLDER / "shards").absolute()
     if stopped := launch(jobs, folder, launcher):
-        done, count = sum((output / request.name(pair)).is_file() for pair in request.pairs), len(request.pairs)
-        left = f"{done} of {count} images done, {count - done} left"
-        print(f"refine predict: interrupted: {left}; run the same command to continue", file=sys.stderr)
+        done = sum((output / request.name(pair)).is_file() for pair in request.pairs)
+        say_interrupted("predict", done, len(request.pairs), "images done")
         return stopped
     return gather(config, request, "has no result; see what its shard said")

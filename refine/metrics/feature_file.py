@@ -1,11 +1,12 @@
 """A network of the user's, from a TorchScript file, whose features FID and KID compare."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from refine.io.files import hash_file
 
 TRIAL = 299  # px, side of the image that a network is tried with, as Inception v3 takes it
 WHOLE = "return_features"  # argument of StyleGAN's detectors, which take bytes and would else return class scores
@@ -28,14 +29,13 @@ class FeatureFile(nn.Module):
         super().__init__()
         file = Path(path).expanduser()
         try:
-            content = file.read_bytes()
+            self.name, self.sha256 = file.name, hash_file(file)
             self.network = torch.jit.load(file, map_location="cpu").eval()  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
                 f"fid_network={path}: not a TorchScript file ({reason}); save one by torch.jit.save."
             ) from None
-        self.name, self.sha256 = file.name, hashlib.sha256(content).hexdigest()
         self.is_detector = WHOLE in {argument.name for argument in self.network.forward.schema.arguments}
         self.num_features = self._tried(path)
 

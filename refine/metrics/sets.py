@@ -141,8 +141,7 @@ def set_scores(
         for metric in metrics.values():
             metric.update(image, real=False)
             metric.update(truth, real=True)
-    about = _inception_facts if network is None else lambda network: network.facts()
-    return {name: _computed(metric) | about(metric.inception) | {"n": count} for name, metric in metrics.items()}
+    return {name: _computed(metric) | {"n": count} for name, metric in metrics.items()}
 
 
 def _computed(metric: Metric) -> dict[str, Any]:
@@ -152,10 +151,13 @@ def _computed(metric: Metric) -> dict[str, Any]:
         "value": value.item(),
         **({"spread": spread[0].item()} if spread else {}),
         "implementation": f"torchmetrics {torchmetrics.__version__}",
+        **_facts(metric.inception),
     }
 
 
-def _inception_facts(network: Any) -> dict[str, str]:
+def _facts(network: Any) -> dict[str, str]:
+    if isinstance(network, FeatureFile):
+        return network.facts()
     return {
         "network": "Inception v3 of torch-fidelity",
         "resize": "299x299, torch-fidelity's",

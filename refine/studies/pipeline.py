@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refine.config import ConfigError, StudyConfig
 from refine.config.verbosity import is_quiet, say
-from refine.inference.launch import Job, check_launcher, launch
+from refine.inference.launch import Job, check_launcher, launch, say_interrupted
 from refine.studies.labels import uses_wandb
 from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
@@ -42,9 +42,7 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     say(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete")
     jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
     if stopped := launch(jobs, output / STUDY / "jobs", launcher):
-        done = sum(not problem(arm_run) for arm_run in runs)
-        left = f"{done} of {len(runs)} jobs complete, {len(runs) - done} left"
-        print(f"refine study: interrupted: {left}; run the same command to continue", file=sys.stderr)
+        say_interrupted("study", sum(not problem(arm_run) for arm_run in runs), len(runs), "jobs complete")
         return stopped
     return conclude(study, runs, output, config, command)
 

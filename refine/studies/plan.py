@@ -101,7 +101,7 @@ def problem(run: StudyRun) -> str:
     if job.get("status") != 0:
         return str(job.get("reason") or f"ended with status {job.get('status')}")
     rows = read_finished_rows(run.folder)
-    if len(finished_rows(run)) < len(rows):
+    if len(_without_others(run, rows)) < len(rows):
         return "results are of other settings, code or inputs: something was changed after the study had begun"
     return "" if all((run.folder / row["output"]).is_file() for row in rows) else "results were removed"
 
@@ -120,7 +120,11 @@ def finished_rows(run: StudyRun) -> list[dict[str, Any]]:
     Args:
         run: Planned run.
     """
-    rows, decided_by = read_finished_rows(run.folder), read_decided_by(run.folder, run.fingerprint)
+    return _without_others(run, read_finished_rows(run.folder))
+
+
+def _without_others(run: StudyRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    decided_by = read_decided_by(run.folder, run.fingerprint)
     if not decided_by:
         return rows
     inputs = {key: inputs_hash(contents) for key, contents in decided_by.get("inputs", {}).items()}

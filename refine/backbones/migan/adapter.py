@@ -66,8 +66,7 @@ class MIGAN(FrontRear):
             opened = copy.copy(self)
             opened.cuts, opened.layers = (r,), ("features", "rgb")
             yield str(r), opened
-        if len(self.cuts) > 1:
-            yield f"[{','.join(map(str, self.cuts))}]", self
+        yield from self._cut_together(self.cuts)
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""

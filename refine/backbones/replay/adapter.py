@@ -116,8 +116,7 @@ class Replay(FrontRear):
             except ValueError:
                 continue
             yield str(cut_point), opened
-        if len(self.cut_points) > 1:
-            yield f"[{','.join(map(str, self.cut_points))}]", self
+        yield from self._cut_together(self.cut_points)
 
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""
