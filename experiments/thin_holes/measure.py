@@ -1,8 +1,11 @@
 """Does refinement help where the hole is thin? Strokes on photos, with erosion that is fixed and that adapts.
 
-    python experiments/thin_holes/measure.py <photos> <rows.jsonl> [first] [count] [backbone] [fills folder]
+    python experiments/thin_holes/measure.py <photos> <rows.jsonl> <SqueezeNet's weights> [backbone] [first] [count] [fills]
+    python experiments/thin_holes/measure.py summary <rows.jsonl>
 
-One line of JSON per photo, width of the strokes and arm; what is already in the file is not done again.
+Every second photo by name, from ``first`` (0 or 1) on: settings are chosen on one half and reported on the other. One
+line of JSON per photo, width of the strokes and arm; what is already in the file is not done again. ``fills`` is a
+folder for the pictures.
 """
 
 import json
@@ -17,29 +20,33 @@ import torch
 from PIL import Image
 
 import refine
+from refine.metrics.bootstrap import interval
 from refine.metrics.image import psnr, ssim
+from refine.metrics.lpips import LPIPS
 
-SHRUNK, SIDE = 512, 192  # px: short side of the shrunk photo, and of the square out of its middle
-WIDTHS = (2, 4, 8)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
-STROKES = 6
+SIDE = 512  # px: the middle square of a photo that is shrunk to this short side
+WIDTHS = (2, 4, 8, 12)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
+STROKES = 8
 ARMS = {
+    "plain": ("preset=plain",),
     "fixed": ("objective.adaptive=false",),
     "adaptive": ("objective.adaptive=true",),
-    "plain": ("preset=plain",),
 }
+SCORES = {"lpips": "LPIPS", "ssim": "SSIM", "psnr": "PSNR, dB"}
 
 
-def photo(file: Path) -> np.ndarray:
-    """The middle of a shrunk photo, ``(SIDE, SIDE, 3)``, uint8."""
+def photo(file: Path) -> torch.Tensor:
+    """The middle of a shrunk photo, ``(1, 3, SIDE, SIDE)`` in [0, 1]."""
     image = Image.open(file).convert("RGB")
-    scale = SHRUNK / min(image.size)
+    scale = SIDE / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
     left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
-    return np.array(image.crop((left, top, left + SIDE, top + SIDE)))
+    pixels = np.array(image.crop((left, top, left + SIDE, top + SIDE)))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def strokes(name: str, width: int) -> np.ndarray:
-    """Bent strokes of one width as a mask ``(SIDE, SIDE)``, bool; name and width seed them."""
+def strokes(name: str, width: int) -> torch.Tensor:
+    """Bent strokes of one width as a mask ``(1, 1, SIDE, SIDE)``, 1 = hole; name and width seed them."""
     draw = random.Random(zlib.crc32(f"{name} {width}".encode()))
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for _ in range(STROKES):
@@ -47,37 +54,41 @@ def strokes(name: str, width: int) -> np.ndarray:
         points = [(x, y)]
         for _ in range(12):
             angle += draw.gauss(0, 0.25)
-            x, y = x + 20 * np.cos(angle), y + 20 * np.sin(angle)
+            x, y = x + 40 * np.cos(angle), y + 40 * np.sin(angle)
             points.append((x, y))
         cv2.polylines(mask, [np.round(points).astype(np.int32)], False, 1, width)
-    return mask > 0
+    return torch.from_numpy(mask)[None, None].float()
 
 
-def main(photos: str, rows: str, first: str = "0", count: str = "24", backbone: str = "mini", fills: str = "") -> None:
+def measure(
+    photos: str, rows: str, weights: str, backbone: str = "small", first: str = "0", count: str = "24", fills: str = ""
+) -> None:
     """Measure every photo, width and arm that the file of rows lacks."""
     torch.set_num_threads(1)
-    files = sorted(file for file in Path(photos).rglob("*.jpg"))[int(first) :: 2][: int(count)]
-    table = Path(rows)
+    files = sorted(file for file in Path(photos).rglob("*") if file.suffix in (".jpg", ".png"))
+    table, lpips = Path(rows), LPIPS(weights)
     lines = table.read_text().splitlines() if table.exists() else []
-    done = {(row["photo"], row["width"], row["arm"]) for row in map(json.loads, lines)}
+    done = {(row["backbone"], row["photo"], row["width"], row["arm"]) for row in map(json.loads, lines)}
     refiners = {arm: refine.load(f"backbone={backbone}", *settings) for arm, settings in ARMS.items()}
-    for file in files:
-        pixels = photo(file)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    for file in files[int(first) :: 2][: int(count)]:
+        image = photo(file)
         for width in WIDTHS:
-            mask = torch.from_numpy(strokes(file.stem, width))[None, None].float()
+            mask = strokes(file.stem, width)
             for arm, refiner in refiners.items():
-                if (file.stem, width, arm) in done:
+                if (backbone, file.stem, width, arm) in done:
                     continue
                 result = refiner(image, mask)
                 written = (result.image * 255).round() / 255
                 row = {
+                    "backbone": backbone,
+                    "half": int(first),
                     "photo": file.stem,
                     "width": width,
                     "arm": arm,
                     "hole": round(mask.mean().item(), 4),
-                    "updates": [int(level.updates.item()) for level in result.levels[1:]],
-                    "guided": [round(level.guided_fraction.item(), 4) for level in result.levels[1:]],
+                    "updates": sum(int(level.updates.item()) for level in result.levels),
+                    "guided": round(result.levels[-1].guided_fraction.item(), 4),
+                    "lpips": lpips(written, image).item(),
                     "psnr": psnr(written, image, mask).item(),
                     "ssim": ssim(written, image, mask).item(),
                     "seconds": round(sum(level.seconds for level in result.levels), 2),
@@ -85,10 +96,36 @@ def main(photos: str, rows: str, first: str = "0", count: str = "24", backbone: 
                 with table.open("a") as out:
                     out.write(json.dumps(row) + "\n")
                 if fills:
-                    target = Path(fills) / f"{file.stem}_{width}_{arm}.png"
+                    target = Path(fills) / f"{backbone}_{file.stem}_{width}_{arm}.png"
                     target.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray((written[0] * 255).byte().permute(1, 2, 0).numpy()).save(target)
 
 
+def summary(rows: str) -> None:
+    """Print the paired differences with their 95 % intervals, by network, half, width and arm."""
+    found = {
+        (row["backbone"], row["half"], row["width"], row["photo"], row["arm"]): row
+        for row in map(json.loads, Path(rows).read_text().splitlines())
+    }
+    for backbone, half, width in sorted({key[:3] for key in found}):
+        cell = (backbone, half, width)
+        names = sorted({key[3] for key in found if key[:3] == cell})
+        whole = [name for name in names if all((*cell, name, arm) in found for arm in ARMS)]
+        for arm, control in (("fixed", "plain"), ("adaptive", "plain"), ("adaptive", "fixed")):
+            ours = [found[*cell, name, arm] for name in whole]
+            theirs = [found[*cell, name, control] for name in whole]
+            updated = np.mean([row["updates"] > 0 for row in ours])
+            guided = np.mean([row["guided"] for row in ours])
+            columns = [backbone, half, width, len(whole), f"{arm} - {control}", f"{updated:.2f}", f"{guided:.2f}"]
+            for score in SCORES:
+                differences = np.array([a[score] - b[score] for a, b in zip(ours, theirs, strict=True)])
+                low, high = interval(differences)
+                columns.append(f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+            print("|", " | ".join(map(str, columns)), "|")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "summary":
+        summary(sys.argv[2])
+    else:
+        measure(*sys.argv[1:])

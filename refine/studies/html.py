@@ -106,7 +106,7 @@ def _cells(
             continue
         sure = "sure" if certain(row) else ""
         cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
-        cells.append(_cell(row["low"], f"[{row['low']:+.3g}, {row['high']:+.3g}]"))
+        cells.append(_cell(row["low"], interval_text(row)))
         cells.append(_cell(row["p_holm"], f"{row['p_holm']:.2g}"))
         cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
     return cells + [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
@@ -124,6 +124,15 @@ def number(value: float | None) -> str:
         value: Number, NaN or None.
     """
     return "-" if value is None or value != value else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """The interval of a comparison in brackets, or a word where a single image gives none.
+
+    Args:
+        row: Row of :func:`refine.studies.statistics.compare`.
+    """
+    return f"[{row['low']:+.3g}, {row['high']:+.3g}]" if row["n"] > 1 else "(one image, no interval)"
 
 
 # --- cases ------------------------------------------------------------------------------------------------------------

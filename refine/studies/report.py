@@ -12,7 +12,7 @@ from refine.io.files import write_atomic
 from refine.metrics.bootstrap import FEWEST_IMAGES
 from refine.studies import html as page
 from refine.studies import plots
-from refine.studies.html import number
+from refine.studies.html import interval_text, number
 from refine.studies.plan import machines
 from refine.studies.spec import FILE, Study, StudyRun
 from refine.studies.statistics import COSTS, certain, compare, costs, read_rows
@@ -134,7 +134,7 @@ def _cells(row: dict[str, float] | None) -> list[str]:
         return ["", "", ""]
     if not row["n"]:
         return ["no pair", "", ""]
-    text = f"{row['difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
+    text = f"{row['difference']:+.3g} {interval_text(row)}"
     return [f"**{text}**" if certain(row) else text, f"{row['p_holm']:.2g}", f"{100 * row['wins']:.0f} %"]
 
 

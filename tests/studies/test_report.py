@@ -25,6 +25,15 @@ def test_nothing_is_bold_with_few_images_and_the_page_says_why(tmp_path, n, cert
     assert f" | {2 / 2**n:.2g} | 100 % |" in text and f">{2 / 2**n:.2g}<" in page  # p beside the interval
 
 
+def test_of_one_image_there_is_a_difference_but_no_interval(tmp_path):
+    study = read_study(write_study(tmp_path / "q", "{question: '?', arms: {a: [refiner.steps=1]}, scores: [psnr]}"))
+    jobs = [planted(tmp_path / arm, {"x": {"psnr": base}}) for arm, base in (("plain", 1), ("a", 3))]
+    write(study, jobs, {}, tmp_path, page_mib=1)
+    text, page = (tmp_path / MARKDOWN).read_text(), (tmp_path / PAGE).read_text()
+    assert "+2 (one image, no interval)" in text and "one image, no interval" in page
+    assert "nan" not in text.lower() and "[+nan" not in page
+
+
 def test_seconds_of_several_jobs_at_once_are_marked(tmp_path):
     study = read_study(write_study(tmp_path / "q", "{question: '?', arms: {a: [refiner.steps=1]}, scores: [psnr]}"))
     jobs = [planted(tmp_path / arm, {"x": {"psnr": 1}}) for arm in ("plain", "a")]
