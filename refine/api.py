@@ -42,6 +42,7 @@ KEYWORDS = {
     "optimize": "refiner.optimize",
     "precision": "refiner.precision",
     "gradient_checkpointing": "refiner.gradient_checkpointing",
+    "window": "refiner.window",
     "device": "device",
     "config_dir": "config_dir",
 }  # of load -> setting
@@ -59,6 +60,7 @@ def load(
     optimize: Sequence[str] | None = None,
     precision: int | str | None = None,
     gradient_checkpointing: bool | None = None,
+    window: int | str | None = None,
     device: str | None = None,
     config_dir: str | Path | None = None,
 ) -> Refiner:
@@ -76,6 +78,8 @@ def load(
         optimize: Names of the tensors at the cut that are optimized.
         precision: Precision of the network: 32, ``bf16`` or 16.
         gradient_checkpointing: Whether activations are computed again instead of kept.
+        window: ``auto`` refines large images only around their holes; a number is also the largest side of such a
+            window, px.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         config_dir: Folder that adds backbones, presets and so on.
 

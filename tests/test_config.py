@@ -196,7 +196,7 @@ def test_presets_say_what_their_sources_say():
     assert (reference["refiner"]["steps"], reference["refiner"]["lr"]) == (14, 0.002)
     assert reference["objective"]["known_weight"] == 1
     assert settings("preset=off")["pyramid"]["max_levels"] == 1
-    assert settings("preset=upscaled")["refiner"]["_target_"] == "refine.core.refiner.Upscaler"
+    assert settings("preset=upscaled")["refiner"]["_target_"] == "refine.core.upscaler.Upscaler"
 
 
 def test_values_win_over_presets_in_any_order():

@@ -1,9 +1,9 @@
 """Does refinement help where the hole is thin? Strokes on photos, with erosion that is fixed and that adapts.
 
-    python experiments/thin_holes/measure.py <photos> <rows.jsonl> <SqueezeNet's weights> [backbone] [first] [count] [fills]
+    python experiments/thin_holes/measure.py <photos> <rows.jsonl> <SqueezeNet> [backbone [half [count [fills]]]]
     python experiments/thin_holes/measure.py summary <rows.jsonl>
 
-Every second photo by name, from ``first`` (0 or 1) on: settings are chosen on one half and reported on the other. One
+Every second photo by name, from ``half`` (0 or 1) on: settings are chosen on one half and reported on the other. One
 line of JSON per photo, width of the strokes and arm; what is already in the file is not done again. ``fills`` is a
 folder for the pictures.
 """
@@ -61,7 +61,7 @@ def strokes(name: str, width: int) -> torch.Tensor:
 
 
 def measure(
-    photos: str, rows: str, weights: str, backbone: str = "small", first: str = "0", count: str = "24", fills: str = ""
+    photos: str, rows: str, weights: str, backbone: str = "small", half: str = "0", count: str = "24", fills: str = ""
 ) -> None:
     """Measure every photo, width and arm that the file of rows lacks."""
     torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def measure(
     lines = table.read_text().splitlines() if table.exists() else []
     done = {(row["backbone"], row["photo"], row["width"], row["arm"]) for row in map(json.loads, lines)}
     refiners = {arm: refine.load(f"backbone={backbone}", *settings) for arm, settings in ARMS.items()}
-    for file in files[int(first) :: 2][: int(count)]:
+    for file in files[int(half) :: 2][: int(count)]:
         image = photo(file)
         for width in WIDTHS:
             mask = strokes(file.stem, width)
@@ -81,7 +81,7 @@ def measure(
                 written = (result.image * 255).round() / 255
                 row = {
                     "backbone": backbone,
-                    "half": int(first),
+                    "half": int(half),
                     "photo": file.stem,
                     "width": width,
                     "arm": arm,

@@ -4,8 +4,9 @@ from .erosion import erode
 from .history import OptimizationHistory
 from .objective import Comparison, MultiscaleL1, Objective
 from .pyramid import Pyramid, downscale, make_level
-from .refiner import Refiner, Upscaler
+from .refiner import Refiner
 from .types import Features, Level, LevelResult, Refinement, Sample, Step
+from .upscaler import Upscaler
 
 __all__ = [
     "Comparison",

@@ -119,6 +119,31 @@ class FrontRear(nn.Module, ABC):
         """
         return ()
 
+    def checked_layers(self, names: Sequence[str] | str | None, needed: bool) -> tuple[str, ...]:
+        """The names of ``refiner.optimize`` as layers of this network.
+
+        Args:
+            names: Some of ``layers``; None for all of them.
+            needed: Whether there must be at least one.
+
+        Raises:
+            ValueError: If there is no such layer, or none at all.
+        """
+        selected = self.layers if names is None else (names,) if isinstance(names, str) else tuple(names)
+        name, available = self.name or type(self).__name__, ", ".join(self.layers) or "none"
+        for layer in selected:
+            if layer not in self.layers:
+                raise ValueError(
+                    f"backbone '{name}' has no layer '{layer}'; it exposes: {available}. "
+                    "Set refiner.optimize to some of these."
+                )
+        if needed and not selected:
+            raise ValueError(
+                f"backbone '{name}' is given nothing to optimize; it exposes: {available}. Use preset=plain, or set "
+                "refiner.optimize to some of these."
+            )
+        return selected
+
     def cuts_available(self) -> "Iterator[tuple[str, FrontRear]]":
         """The places at which this network can be cut, for ``refine layers``.
 

@@ -173,11 +173,21 @@ class Pyramid:
         Returns:
             The levels, coarse to fine; the last holds the image and mask themselves, padded.
         """
+        scales = self.scales(image, mask)
+        return tuple(make_level(*scale, multiple_of, minimum_side, self.padding) for scale in scales)
+
+    def scales(self, image: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Image and mask at every scale, coarse to fine, not padded; the last are the image and mask themselves.
+
+        Args:
+            image: Image, ``(B, 3, H, W)``.
+            mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        """
         scales = [(image, mask)]
         for size in self.sizes(*image.shape[-2:])[-2::-1]:
             finer, hole = scales[0]
             scales.insert(0, (downscale(finer, size, self.factor), downscale_mask(hole, size, self.factor)))
-        return tuple(make_level(*scale, multiple_of, minimum_side, self.padding) for scale in scales)
+        return scales
 
 
 def make_level(

@@ -23,11 +23,14 @@ from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
 from refine.core.objective import Objective
 from refine.core.optimization import coarse_change, single_evaluation, trainable_copy
 from refine.core.per_level import at_level, numbers, positive
-from refine.core.pyramid import Pyramid, enlarge
+from refine.core.pyramid import Pyramid, enlarge, make_level
 from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
+from refine.core.window import Window
+from refine.core.windows import Windows, in_windows
 
 FLOAT16_SCALE = 2**12  # of the loss
 OnStep = Callable[[Step], None]
+Tell = Callable[..., None]  # of update, loss and prediction
 
 
 class Refiner:
@@ -59,15 +62,16 @@ class Refiner:
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
             bit, from a fraction of the memory. False is the control.
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
-        precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss, z and optimizer stay
-            in float32.
+        precision: Of the network: ``32``, ``bf16`` or ``16``; Fourier transforms, loss, z, optimizer stay in float32.
         tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.
+        window: ``auto`` refines finer levels around their holes alone, see :mod:`refine.core.windows`; a number is also
+            the largest side of a window, px. None refines whole levels, as the paper does.
+        context: Width of what a window shows around its hole, px of the level, >= 1; None for the native size.
         compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
             takes minutes for the first update at each size, and keeps more than the rules do.
 
     Raises:
-        ValueError: If a name is not one of the backbone's layers, a number is out of range, or settings exclude each
-            other.
+        ValueError: If there is no such layer, a number is out of range, or settings exclude each other.
     """
 
     def __init__(
@@ -86,13 +90,15 @@ class Refiner:
         precision: str | int = "32",
         tolerance: float | Sequence[float] = 0.0,
         compile: bool = False,
+        window: int | Literal["auto"] | None = None,
+        context: int | None = None,
     ) -> None:
         self.backbone = backbone
         self.pyramid = pyramid
         self.objective = objective
         self.steps = numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
         self.lr = numbers("refiner.lr", lr, float, "a number > 0", positive)
-        self.optimize = self._checked_layers(optimize)
+        self.optimize = backbone.checked_layers(optimize, needed=any(self.steps))
         self.optimizer = optimizer
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
@@ -105,31 +111,13 @@ class Refiner:
         self.tolerance = numbers("refiner.tolerance", tolerance, float, "a share in [0, 1)", lambda x: 0 <= x < 1)
         if compile and (gradient_checkpointing or self.precision != "32"):
             raise ValueError(
-                "refiner.compile=true compiles the rear as a whole in float32; got gradient_checkpointing="
-                f"{gradient_checkpointing}, precision={self.precision}. Set refiner.gradient_checkpointing=false and "
-                "refiner.precision=32, or refiner.compile=false."
+                "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
+                f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
             )
+        self.windows = Windows.of(window, backbone.native_size if context is None else context)
         self._compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
         self._warned = False
-
-    def _checked_layers(self, optimize: Sequence[str] | None) -> tuple[str, ...]:
-        layers = self.backbone.layers
-        name = self.backbone.name or type(self.backbone).__name__
-        selected = layers if optimize is None else [optimize] if isinstance(optimize, str) else optimize
-        available = ", ".join(layers) or "none"
-        for layer in selected:
-            if layer not in layers:
-                raise ValueError(
-                    f"backbone '{name}' has no layer '{layer}'; it exposes: {available}. "
-                    "Set refiner.optimize to some of these."
-                )
-        if not selected and any(self.steps):
-            raise ValueError(
-                f"backbone '{name}' is given nothing to optimize; it exposes: {available}. Use preset=plain, or set "
-                "refiner.optimize to some of these."
-            )
-        return tuple(selected)
 
     def to(self, device: torch.device | str) -> "Refiner":
         """Move the backbone; each image is moved to it when it is refined.
@@ -179,14 +167,25 @@ class Refiner:
             result = Refinement.stack(refined)
             return replace(result, image=composite(result.image, image, mask))
 
+    def _scales(self, sample: Sample) -> list[tuple[Tensor, Tensor]]:
+        return self.pyramid.scales(sample.image, sample.mask)
+
     def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
-        backbone = self.backbone
-        levels = self.pyramid(sample.image, sample.mask, backbone.multiple_of, backbone.minimum_side)
+        """The levels; one that is refined in windows is not padded and has no conditions, its parts will."""
+        scales = self._scales(sample)
+        cover = self.windows.cover([mask for _, mask in scales]) if self.windows else [()] * len(scales)
+        pairs = zip(scales, cover, strict=True)
+        levels = [replace(make_level(*s), windows=found) if found else self._padded(*s) for s, found in pairs]
+        whole = [level for level in levels if not level.windows]
         if conditions is None:
-            conditions = backbone.conditions(sample, levels)
-        if len(conditions) != len(levels):
-            raise ValueError(f"conditions must hold one mapping per level: {len(levels)}; got {len(conditions)}.")
-        return tuple(replace(level, conditions=c) for level, c in zip(levels, conditions, strict=True))
+            conditions = self.backbone.conditions(sample, whole)
+        if len(conditions) != len(whole):
+            raise ValueError(f"conditions must hold one mapping per level: {len(whole)}; got {len(conditions)}.")
+        given = iter(conditions)
+        return tuple(level if level.windows else replace(level, conditions=next(given)) for level in levels)
+
+    def _padded(self, image: Tensor, mask: Tensor) -> Level:
+        return make_level(image, mask, self.backbone.multiple_of, self.backbone.minimum_side, self.pyramid.padding)
 
     def _refine_image(
         self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None, on_step: OnStep | None
@@ -198,16 +197,30 @@ class Refiner:
             warn_of_one_level(levels[0].size, self.pyramid.smallest_side)
         if not sample.mask.any():
             start = time.perf_counter()
-            unchanged = (LevelResult.of(level, level.crop(level.image), start) for level in levels)
-            return Refinement(sample.image, tuple(unchanged))
-        results = [self._predict(levels[0])]
-        for index, level in enumerate(levels[1:], start=1):
-            report = _reporter(on_step, index, len(levels), at_level(self.steps, index))
-            results.append(self._refine_level(level, results[-1].image, index, report))
+            return Refinement(sample.image, tuple(LevelResult.of(x, x.crop(x.image), start) for x in levels))
+        results: list[LevelResult] = []
+        for index, level in enumerate(levels):
+            guide = results[-1].image if results else level.image
+            tell = functools.partial(_tell, on_step, index, len(levels), at_level(self.steps, index))
+            if level.windows:
+                part = functools.partial(self._refine_window, sample.key, level, index, tell)
+                results.append(in_windows(level, guide, part))
+            else:
+                results.append(self._refine_level(level, guide, index, tell) if index else self._predict(level))
         refinement = Refinement(results[-1].image, tuple(results))
         if refinement.nothing_refined:
             warn_of_nothing_refined(sample.key, levels[-1].size, len(levels) - 1)
         return refinement
+
+    def _refine_window(
+        self, key: str, level: Level, index: int, tell: Tell, window: Window, guide: Tensor
+    ) -> LevelResult:
+        """One window of a level; of a level alone, whose guide is itself, the plain prediction."""
+        part = self._padded(window.of(level.image), window.of(level.mask))
+        sample = Sample(key, part.crop(part.image), part.crop(part.mask))
+        part = replace(part, conditions=self.backbone.conditions(sample, [part])[0])
+        tell = functools.partial(tell, place=functools.partial(window.placed, level.image))
+        return self._refine_level(part, guide, index, tell) if index else self._predict(part)
 
     def _predict(self, level: Level) -> LevelResult:
         """The plain prediction of the coarsest level; no graph is built."""
@@ -219,7 +232,7 @@ class Refiner:
             )
         return LevelResult.of(level, prediction, start)
 
-    def _refine_level(self, level: Level, guide: Tensor, index: int, report: Callable[..., None]) -> LevelResult:
+    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell) -> LevelResult:
         """``predict_and_refine`` of Algorithm 1."""
         start = time.perf_counter()
         comparison = self.objective.prepare(level, guide)
@@ -238,7 +251,7 @@ class Refiner:
             finite = history.add(value, detached)
             if update == 0 and self.keep_detail:
                 before = detached
-            report(update, value, detached)
+            tell(update, value, detached)
             if not finite or optimizer is None or update == steps or history.settled(at_level(self.tolerance, index)):
                 break
             optimizer.zero_grad()
@@ -249,8 +262,8 @@ class Refiner:
             sigma = at_level(self.keep_detail, index) * self.pyramid.factor
             prediction = coarse_change(before, prediction, level.crop(level.mask), sigma)
         losses = history.losses if bool(comparison.has_pixels) else []
-        guided_fraction = float(comparison.guided_fraction)
-        return LevelResult.of(level, prediction, start, losses, kept, guided_fraction, skipped=steps < planned)
+        guided = float(comparison.guided_fraction)
+        return LevelResult.of(level, prediction, start, losses, kept, guided, skipped=steps < planned)
 
     def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
         """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
@@ -275,25 +288,13 @@ class Refiner:
         return selective.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
 
 
-class Upscaler(Refiner):
-    """The control of the paper's Fig. 3: the coarsest result, enlarged and composited, without refinement."""
-
-    def _levels(self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None) -> tuple[Level, ...]:
-        levels = super()._levels(sample, conditions)
-        return levels if len(levels) == 1 else (levels[0], levels[-1])
-
-    def _refine_level(self, level: Level, guide: Tensor, index: int, report: Callable[..., None]) -> LevelResult:
-        start = time.perf_counter()
-        return LevelResult.of(level, enlarge(guide, level.size), start)
-
-
 def _ordinary(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
-def _reporter(on_step: OnStep | None, level: int, levels: int, steps: int) -> Callable[..., None]:
-    def report(step: int, loss: float, prediction: Tensor) -> None:
-        if on_step is not None:
-            on_step(Step(level, levels, step, steps, loss, lambda: prediction.clone()))
-
-    return report
+def _tell(
+    on_step: OnStep | None, level: int, levels: int, steps: int,
+    step: int, loss: float, prediction: Tensor, place: Callable[[Tensor], Tensor] = torch.clone,
+) -> None:  # fmt: skip
+    if on_step is not None:
+        on_step(Step(level, levels, step, steps, loss, lambda: place(prediction)))

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from refine.core.composite import composite
+from refine.core.window import Window
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,15 @@ class Level:
         mask: ``(B, 1, h, w)``, padded alike, 1 = hole.
         size: True ``(height, width)`` before padding; padding is at the bottom and right.
         conditions: Extra inputs of the backbone at this level; ``{}`` for most.
+        windows: Parts of the level that are refined, on the grid of the next coarser level, in groups that each cover
+            some holes; then image and mask are not padded. Empty where the level is refined as a whole.
     """
 
     image: Tensor
     mask: Tensor
     size: tuple[int, int]
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    windows: Sequence[Sequence[Window]] = ()
 
     def crop(self, padded: Tensor) -> Tensor:
         """Cut the padding off a tensor ``(..., h, w)`` of this level."""

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from refine.core.pyramid import enlarge
-from refine.core.refiner import Refiner, Upscaler
+from refine.core.refiner import Refiner
 from refine.core.types import Refinement, Sample
+from refine.core.upscaler import Upscaler
 from refine.metrics.bootstrap import block_interval
 from refine.metrics.image import guide_l1, scores, scores_without_truth
 
@@ -52,6 +53,7 @@ class Evaluator:
         self.further = dict(further or {})
         pyramid = replace(refiner.pyramid, max_levels=1, padding="symmetric")  # that of the plain prediction
         self.plain = Refiner(refiner.backbone, pyramid, refiner.objective, steps=0, precision=refiner.precision)
+        self.plain.windows = refiner.windows  # it has to fit into the same memory
         self._upscaled = Upscaler(
             refiner.backbone, refiner.pyramid, refiner.objective, steps=0, precision=refiner.precision
         )

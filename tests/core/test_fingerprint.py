@@ -33,7 +33,10 @@ def circle():
         (functools.partial(circle, 1, a=2), {"function": f"{__name__}.circle", "args": [1], "keywords": {"a": 2}}),
         (Plain, f"{__name__}.Plain"),
         (Plain([1]), {"class": f"{__name__}.Plain", "value": [1]}),
-        (Level(None, None, (1, 2)), {"image": None, "mask": None, "size": [1, 2], "conditions": {}}),
+        (
+            Level(None, None, (1, 2)),
+            {"image": None, "mask": None, "size": [1, 2], "conditions": {}, "windows": []},
+        ),
         (torch.float32, "torch.float32"),
     ],
 )
