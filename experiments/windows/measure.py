@@ -59,6 +59,7 @@ def measure(photos: str, rows: str, weights: str, backbone: str = "small", first
         mask = hole(file.stem, pixels.shape[:2])
         if all((backbone, file.stem, arm) in done for arm in ARMS):
             continue
+        whole = image
         for arm, refiner in refiners.items():  # the whole first, which the others are compared with
             start = time.perf_counter()
             result = (refiner(image, mask).image * 255).round() / 255
