@@ -62,7 +62,7 @@ class Refiner:
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
             bit, from a fraction of the memory. False is the control.
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
-        precision: Of the network: ``32``, ``bf16`` or ``16``; Fourier transforms, loss, z, optimizer stay in float32.
+        precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss and z keep float32.
         tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.
         window: ``auto`` refines finer levels around their holes alone, see :mod:`refine.core.windows`; a number is also
             the largest side of a window, px. None refines whole levels, as the paper does.
