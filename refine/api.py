@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from refine.config import InpaintConfig
+from refine.core.memory import refine_in_memory
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 from refine.io.encode import check_format, encode
@@ -171,7 +172,7 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
 
 def _filled_tensor(image: Tensor, mask: Any, refiner: Refiner, config: InpaintConfig) -> Tensor:
     batch = image if image.ndim == 4 else image[None]
-    result = refiner(batch, _mask_batch(mask, batch, config)).image
+    result = refine_in_memory(refiner, batch, _mask_batch(mask, batch, config)).image
     return result if image.ndim == 4 else result[0]
 
 
@@ -188,7 +189,8 @@ def _filled(picture: Picture, mask: Any, refiner: Refiner, config: InpaintConfig
     if (found := doubt(hole, picture, config.mask_invert)) is not None:
         warnings.warn(f"the mask {found}", stacklevel=3)
     seen, unknown = network_view(picture, hole)
-    return fill(picture, refiner(to_tensor(seen), mask_to_tensor(unknown)).image.cpu(), hole)
+    result = refine_in_memory(refiner, to_tensor(seen), mask_to_tensor(unknown)).image
+    return fill(picture, result.cpu(), hole)
 
 
 def _checked_target(target: Path, picture: Picture, *inputs: Any) -> Path:

@@ -115,7 +115,7 @@ class Refiner:
                 f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
             )
         self.windows = Windows.of(window, backbone.native_size if context is None else context)
-        self._compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
+        self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
         self._warned = False
 
@@ -280,7 +280,7 @@ class Refiner:
 
     def _rear(self, level: Level, features: Features) -> Tensor:
         blocks = self.backbone.blocks if self.gradient_checkpointing else None
-        rear = self._compiled if self._compiled and torch.is_grad_enabled() else self.backbone.rear
+        rear = self.compiled if self.compiled and torch.is_grad_enabled() else self.backbone.rear
         if self.precision == "32" and self.backbone.dtype in (torch.float16, torch.bfloat16):  # z is float32
             z = {name: features.z[name].to(self.backbone.dtype) for name in self.optimize}
             features = replace(features, z={**features.z, **z})

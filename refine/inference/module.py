@@ -5,6 +5,7 @@ import traceback
 import lightning as L
 import torch
 
+from refine.core.memory import refine_in_memory
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step
 from refine.data.pairs import Failure
@@ -38,7 +39,7 @@ class InpaintingModule(L.LightningModule):
         if isinstance(batch, Failure):
             return batch
         try:
-            return self.refiner(batch.image, batch.network_mask, key=batch.key, on_step=self._tell)
+            return refine_in_memory(self.refiner, batch.image, batch.network_mask, key=batch.key, on_step=self._tell)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else "no message"
             return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())

@@ -1,0 +1,67 @@
+"""What to do where an image does not fit into the memory of its device."""
+
+import copy
+import gc
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from refine.core.refiner import Refiner
+from refine.core.types import Refinement
+
+
+class OutOfMemory(RuntimeError):
+    """The image does not fit even with all that makes its refinement smaller and leaves the pixels as they are."""
+
+
+def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
+    """Refine an image; where its device runs out of memory, once more with less of it and the same pixels.
+
+    Args:
+        refiner: Refiner to call; it is not changed.
+        *args: Image and mask, as for :meth:`refine.Refiner.__call__`.
+        **kwargs: Its other arguments.
+
+    Raises:
+        OutOfMemory: If the least memory that gives the same pixels is still too much.
+    """
+    reason = ""
+    for attempt, way in _exact_ways(refiner):
+        if attempt:
+            warnings.warn(f"{kwargs.get('key') or 'image'}: {reason}; once more with {attempt}.", stacklevel=2)
+        try:
+            return way(*args, **kwargs)
+        except (RuntimeError, MemoryError) as error:  # its traceback holds tensors until this block ends
+            if not _is_out_of_memory(error):
+                raise
+            reason = f"out of memory on {refiner.backbone.device}"
+        gc.collect()
+        if refiner.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+    height, width = args[0].shape[-2:]
+    raise OutOfMemory(
+        f"{width}x{height} px: {reason}, gradient checkpointing included. With other pixels less is needed: "
+        f"{_smaller(refiner)}; or set device=cpu."
+    )
+
+
+def _exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
+    """The refiner itself, then its like with ever less memory, each with the setting that it stands for."""
+    yield "", refiner
+    if any(refiner.steps) and not refiner.gradient_checkpointing and not refiner.compiled:
+        less = copy.copy(refiner)
+        less.gradient_checkpointing = True
+        yield "refiner.gradient_checkpointing=true, which gives the same pixels in more time", less
+
+
+def _smaller(refiner: Refiner) -> str:
+    half = [] if refiner.precision != "32" else ["refiner.precision=bf16"]
+    window = ["refiner.window=auto, or a number of px"] if refiner.windows is None else ["a smaller refiner.window"]
+    return " or ".join(half + window)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: torch has a type for that on GPUs, and a sentence on CPUs."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,85 @@
+"""An image that does not fit is refined once more with less memory and the same pixels."""
+
+import pytest
+import torch
+from torch import nn
+
+from refine.core.backbone import FrontRear
+from refine.core.memory import OutOfMemory, refine_in_memory
+from refine.core.objective import MultiscaleL1
+from refine.core.pyramid import Pyramid
+from refine.core.refiner import Refiner
+from refine.core.types import Features
+from refine.inference.module import InpaintingModule
+
+
+class Greedy(FrontRear):
+    """A rear that runs out of memory ``failures`` times when a gradient is wanted."""
+
+    layers = ("z",)
+    multiple_of = 8
+    native_size = 32
+
+    def __init__(self, failures, error=None):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+        self.failures, self.error = failures, error or torch.OutOfMemoryError("CUDA out of memory. Tried ...")
+        self.freeze()
+
+    def front(self, level):
+        return Features({"z": level.image})
+
+    def rear(self, features):
+        if torch.is_grad_enabled() and self.failures:
+            self.failures -= 1
+            raise self.error
+        return self.convolution(features.z["z"])
+
+
+def refiner(*args, **settings):
+    torch.manual_seed(0)
+    return Refiner(Greedy(*args), Pyramid(32), MultiscaleL1(3), steps=2, **settings)
+
+
+def scene():
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 20:44, 20:44] = 1
+    return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), mask
+
+
+@pytest.mark.parametrize("error", [None, MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't")])
+def test_the_second_attempt_gives_the_same_pixels_and_leaves_the_refiner_alone(error):
+    expected = refiner(0)(*scene()).image
+    short = refiner(1, error)
+    with pytest.warns(UserWarning, match=r"photo: out of memory on cpu; once more with refiner.gradient_checkpointing"):
+        result = refine_in_memory(short, *scene(), key="photo")
+    assert torch.equal(result.image, expected)
+    assert not short.gradient_checkpointing
+
+
+@pytest.mark.filterwarnings("ignore:.*once more")
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({}, "refiner.precision=bf16 or refiner.window=auto, or a number of px"),
+        ({"window": 64, "context": 8, "precision": "bf16"}, "a smaller refiner.window"),
+    ],
+)
+def test_what_does_not_fit_at_all_is_a_sentence_with_what_to_set(settings, advice):
+    with pytest.raises(OutOfMemory, match=f"64x64 px: out of memory on cpu, .*: {advice}; or set device=cpu"):
+        refine_in_memory(refiner(9, **settings), *scene())
+
+
+def test_other_errors_are_no_matter_of_memory():
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        refine_in_memory(refiner(1, RuntimeError("shapes differ")), *scene())
+
+
+@pytest.mark.filterwarnings("ignore:.*once more")
+def test_one_image_that_does_not_fit_leaves_the_run_alone():
+    from refine.core.types import Refinement, Sample
+
+    module = InpaintingModule(refiner(2))
+    failed, done = (module.predict_step(Sample(key, *scene()), index) for index, key in enumerate("ab"))
+    assert failed.key == "a" and failed.reason.startswith("OutOfMemory: 64x64 px")
+    assert isinstance(done, Refinement)
