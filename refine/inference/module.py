@@ -5,6 +5,7 @@ import traceback
 import lightning as L
 import torch
 
+from refine.analysis.plan import MemoryLimit
 from refine.core.memory import refine_in_memory
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step
@@ -16,14 +17,16 @@ class InpaintingModule(L.LightningModule):
 
     Args:
         refiner: Does the work.
+        limit: Limit of the memory, which chooses how each image is refined; None for no limit.
 
     Attributes:
         listeners: Told every evaluation of the loss; callbacks add themselves here.
     """
 
-    def __init__(self, refiner: Refiner) -> None:
+    def __init__(self, refiner: Refiner, limit: MemoryLimit | None = None) -> None:
         super().__init__()
         self.refiner = refiner
+        self.limit = limit
         self.backbone = refiner.backbone  # registered, so that Lightning moves it
         self.listeners: list[OnStep] = []
 

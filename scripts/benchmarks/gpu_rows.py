@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 import refine
+from refine.analysis.peak_memory import peak, restart_peak
 from refine.core.refiner import Refiner
-from refine.inference.peak_memory import peak, restart_peak
 from training.scenes import hole, render
 
 Row = Callable[[torch.device, bool], dict[str, Any]]
