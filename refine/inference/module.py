@@ -42,7 +42,10 @@ class InpaintingModule(L.LightningModule):
         if isinstance(batch, Failure):
             return batch
         try:
-            return refine_in_memory(self.refiner, batch.image, batch.network_mask, key=batch.key, on_step=self._tell)
+            refiner, mask = self.refiner, batch.network_mask
+            if self.limit is not None:
+                _, refiner, _ = self.limit.choose((batch.image.shape[-2], batch.image.shape[-1]), mask)
+            return refine_in_memory(refiner, batch.image, mask, key=batch.key, on_step=self._tell)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else "no message"
             return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())
