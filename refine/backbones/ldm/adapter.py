@@ -43,18 +43,17 @@ class LDM(FrontRear):
     the network's own layout; see :mod:`refine.backbones.ldm.noise` for those that it makes itself.
 
     Args:
-        weights: Official ``last.ckpt``; a folder of diffusers with ``unet`` and ``vqvae``; or ``random`` for seeded
+        weights: Official ``last.ckpt``, a folder of diffusers with ``unet`` and ``vqvae``, or ``random`` for seeded
             random weights of the sizes given.
-        cut: Where the network is opened: ``denoise``, ``decode``, ``up_0`` ...; a list opens it in several places.
+        cut: Place at which the network is opened, ``denoise``, ``decode``, ``up_0`` ...; a list opens it at several.
         steps: DDIM steps, 1 ... 1000. The original takes 50.
-        last_steps: Of these how many lie behind the cut ``denoise``, 1 ... steps.
+        last_steps: Number of these that lie behind the cut ``denoise``, 1 ... steps.
         eta: Share of a step's noise that is drawn anew, in [0, 1]; 0 is DDIM, 1 the diffusion as trained.
         seed: Seed of the noise, beside the sample's key, and of random weights.
         heads: Heads of attention, which the weights do not tell.
         native_size: Short side in px at which the pyramid starts.
         sizes: Used with ``weights=random`` alone.
         name: Name of the backbone in messages.
-        channels_last: Feature maps in channels-last format on a CPU: less time, the same prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file or folder holds something else, or half of it.
@@ -62,7 +61,7 @@ class LDM(FrontRear):
         ValueError: If a setting is out of range.
     """
 
-    output_settings = ("cuts", "sizes", "steps", "last_steps", "eta", "seed", "heads", "channels_last")
+    output_settings = ("cuts", "sizes", "steps", "last_steps", "eta", "seed", "heads")
 
     def __init__(
         self,
@@ -76,7 +75,6 @@ class LDM(FrontRear):
         native_size: int = 512,
         sizes: LDMConfig | None = None,
         name: str = "ldm",
-        channels_last: bool = True,
     ) -> None:
         super().__init__()
         _check_sampling(steps, last_steps, eta)
@@ -86,7 +84,6 @@ class LDM(FrontRear):
         self.weights_hash = hash_state(self.network.state_dict())
         self.steps, self.last_steps, self.eta, self.seed, self.heads = steps, last_steps, float(eta), seed, heads
         self.scheduler = schedule(steps)
-        self.channels_last = channels_last
         self.layers = self.cuts = _checked_cuts(cut, self.places)
         self.native_size = native_size
         self.multiple_of = self.minimum_side = self.sizes.stride * self.sizes.coarsest
@@ -152,7 +149,7 @@ class LDM(FrontRear):
 
     def _behind(self, place: str, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """What follows a place, up to the next one."""
-        x, vq = self._laid_out(x), self.network.vq
+        vq = self.network.vq
         if place == "denoise":
             return self.network.quantized(self._denoised(x, given, last=True))
         if place == "decode":
@@ -170,8 +167,7 @@ class LDM(FrontRear):
 
     def _given(self, level: Level) -> dict[str, Tensor]:
         """What the steps are told of a level: ``condition`` and, with ``eta``, ``step_noise``."""
-        known = self._laid_out(2 * level.image * (1 - level.mask) - 1)
-        encoded = self.network.vq.encode(known).latents
+        encoded = self.network.vq.encode(2 * level.image * (1 - level.mask) - 1).latents
         hole = F.interpolate(2 * level.mask - 1, size=encoded.shape[-2:])
         given = {"condition": torch.cat([encoded, hole.to(encoded)], dim=1)}
         if self.eta:
@@ -184,15 +180,10 @@ class LDM(FrontRear):
         split = self.steps - self.last_steps
         for i in range(split, self.steps) if last else range(split):
             t = int(self.scheduler.timesteps[i])
-            seen = self._laid_out(torch.cat([x, given["condition"]], dim=1))
-            noise = self.network.unet(seen, t, return_dict=False)[0]
+            noise = self.network.unet(torch.cat([x, given["condition"]], dim=1), t, return_dict=False)[0]
             anew = given["step_noise"][:, i] if self.eta else None
             x = self.scheduler.step(noise, t, x, eta=self.eta, variance_noise=anew, return_dict=False)[0]
         return x
-
-    def _laid_out(self, x: Tensor) -> Tensor:
-        last = self.channels_last and x.device.type == "cpu"
-        return x.contiguous(memory_format=torch.channels_last) if last else x
 
 
 def _from_network(output: Tensor) -> Tensor:

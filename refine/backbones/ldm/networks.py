@@ -74,7 +74,7 @@ class Networks(nn.Module):
         flat = latent.detach().movedim(1, -1)
         some = torch.split(flat.reshape(-1, LATENT).to(wide), 4096)  # all distances at once are 2 GB for 1024 px
         nearest = torch.cat([torch.cdist(pixels, codebook.to(wide)).argmin(1) for pixels in some])
-        codes = codebook[nearest].view(flat.shape).movedim(-1, 1).to(latent.dtype)
+        codes = codebook[nearest].view(flat.shape).movedim(-1, 1).contiguous().to(latent.dtype)
         return codes + (latent - latent.detach())
 
 

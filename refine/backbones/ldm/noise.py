@@ -24,7 +24,7 @@ def generator(seed: int, key: str) -> torch.Generator:
     """The same random numbers for the same seed and key, in every process.
 
     Args:
-        seed: Any integer.
+        seed: Seed of all samples.
         key: Name of a sample.
     """
     digest = hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
@@ -38,7 +38,7 @@ def shared_noise(levels: Sequence[Level], stride: int, channels: Sequence[int], 
         levels: Padded levels of one image, coarse to fine.
         stride: Px of a level per element of its noise.
         channels: Dimensions in front of height and width.
-        draw: Source of randomness; it is used once.
+        draw: Source of randomness, from which the finest level's noise is drawn.
 
     Returns:
         ``(*channels, h / stride, w / stride)`` for a level padded to ``h x w`` px.
