@@ -14,12 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import refine
+from refine.autograd.precision import run_in
 from refine.autograd.selective import run
 from refine.backbones.conformance.checks import example
 from refine.backbones.ldm.adapter import LDM
 from refine.backbones.ldm.names import converted, read_sizes, unet_name, vq_name
 from refine.backbones.ldm.networks import LDMConfig, build, library
 from refine.backbones.ldm.noise import generator, shared_noise
+from refine.config import compose
 from refine.core.pyramid import Pyramid, make_level
 from refine.core.types import Features, Sample
 from refine.weights.checkpoint import UnusableWeights
@@ -92,6 +94,8 @@ def test_has_the_official_names_and_shapes():
         sizes = read_sizes(unet, vq)
         networks = build(sizes, 8)
     assert sizes == LDMConfig()
+    parameters = sum(parameter.numel() for parameter in networks.parameters())
+    assert f"{parameters / 1e6:.1f} M" == compose("backbones", ["backbone=ldm"]).backbone.card.parameters
     for network, state, names in ((networks.unet, unet, unet_name), (networks.vq, vq, vq_name)):
         own = network.state_dict()
         found = converted(state, own, functools.partial(names, sizes=sizes), 8)
@@ -334,6 +338,7 @@ def test_the_places_are_listed():
         *(({"cut": cut}, "expected one of denoise, decode, up_0") for cut in ("up_3", 0, (), ("decode", "decode"))),
         ({"steps": 0}, r"backbone\.steps must be in 1 \.\.\. 1000; got 0"),
         ({"last_steps": 4}, r"backbone\.last_steps must be in 1 \.\.\. backbone\.steps=3; got 4"),
+        ({"heads": 3}, r"backbone\.heads=3 must divide .* \[8, 16\]"),
         ({"eta": 1.5}, r"backbone\.eta must be in \[0, 1\]"),
     ],
 )
@@ -362,6 +367,17 @@ def test_the_rules_give_autograds_gradients_through_the_unet_too(cut):
     arms = [{"rules": False}, {}, {"blocks": backbone.blocks}, {"blocks": backbone.blocks, "rules": False}]
     gradients = [torch.autograd.grad(run(backbone.rear, features, **how).square().sum(), z)[0] for how in arms]
     assert gradients[0].any() and all(torch.equal(gradients[0], gradient) for gradient in gradients[1:])
+
+
+def test_latents_stay_wide_in_half_precision():
+    backbone = small("denoise", last_steps=1)
+    level = example(backbone)
+    with run_in("bf16", torch.device("cpu")):
+        features = backbone.front(level)
+        prediction = backbone.rear(features)
+    assert {x.dtype for x in (*features.z.values(), *features.context.values())} == {torch.float32}
+    assert prediction.dtype == torch.bfloat16
+    assert relative(features.z["denoise"], backbone.front(level).z["denoise"]) < 0.02
 
 
 @pytest.mark.parametrize("cut", ["denoise", "decode", "up_1"])

@@ -167,7 +167,8 @@ class LDM(FrontRear):
 
     def _given(self, level: Level) -> dict[str, Tensor]:
         """What the steps are told of a level: ``condition`` and, with ``eta``, ``step_noise``."""
-        encoded = self.network.vq.encode(2 * level.image * (1 - level.mask) - 1).latents
+        known = 2 * level.image * (1 - level.mask) - 1
+        encoded = self.network.vq.encode(known).latents.to(known)  # latents are as wide as images, whatever runs within
         hole = F.interpolate(2 * level.mask - 1, size=encoded.shape[-2:])
         given = {"condition": torch.cat([encoded, hole.to(encoded)], dim=1)}
         if self.eta:
@@ -180,7 +181,7 @@ class LDM(FrontRear):
         split = self.steps - self.last_steps
         for i in range(split, self.steps) if last else range(split):
             t = int(self.scheduler.timesteps[i])
-            noise = self.network.unet(torch.cat([x, given["condition"]], dim=1), t, return_dict=False)[0]
+            noise = self.network.unet(torch.cat([x, given["condition"]], dim=1), t, return_dict=False)[0].to(x)
             anew = given["step_noise"][:, i] if self.eta else None
             x = self.scheduler.step(noise, t, x, eta=self.eta, variance_noise=anew, return_dict=False)[0]
         return x

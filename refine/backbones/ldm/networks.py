@@ -54,11 +54,20 @@ class Networks(nn.Module):
         vq: ``diffusers.VQModel`` of latents with 3 channels.
         heads: Heads of attention at each level of the U-Net; no weight depends on them, and the library has instead
             one width of a head for all levels.
+
+    Raises:
+        ValueError: If they do not divide the channels of a level.
     """
 
     def __init__(self, unet: Any, vq: Any, heads: int) -> None:
         super().__init__()
         self.unet, self.vq = unet, vq
+        channels = list(unet.config.block_out_channels)
+        if heads < 1 or any(c % heads for c in channels[1:]):
+            raise ValueError(
+                f"backbone.heads={heads} must divide the channels of each level but the finest: {channels}. The "
+                "official network has 8."
+            )
         for module in unet.modules():
             if type(module).__name__ == "Attention":
                 module.heads = heads
