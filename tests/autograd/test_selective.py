@@ -538,11 +538,11 @@ def test_folding_is_exact_but_for_rounding(name):
     assert 0 < (a - b).norm() / b.norm() < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["ffc", "regular", "aot_gan"])
+@pytest.mark.parametrize("kind", ["ffc", "regular", "aot_gan", "ldm"])
 def test_checkpoints_keep_less(kind):
     """One rung below the rules alone, and the control far above both."""
     sizes = LaMaConfig(kind, width=4, downsamplings=3, blocks=18, global_channels=24 if kind == "ffc" else 0)
-    backbone = shipped(kind) if kind == "aot_gan" else LaMa("random", sizes=sizes, native_size=32)
+    backbone = shipped(kind) if kind in ("aot_gan", "ldm") else LaMa("random", sizes=sizes, native_size=32)
     level = example(backbone, (128 // backbone.multiple_of,) * 2)
     kept = [memory(backbone, level, **how) for how in ({"blocks": backbone.blocks}, {}, {"rules": False})]
     assert kept[0] < kept[1] < kept[2] / 2
