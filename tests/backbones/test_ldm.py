@@ -19,7 +19,7 @@ from refine.autograd.selective import run
 from refine.backbones.conformance.checks import example
 from refine.backbones.ldm.adapter import LDM
 from refine.backbones.ldm.names import converted, read_sizes, unet_name, vq_name
-from refine.backbones.ldm.networks import LDMConfig, build, library
+from refine.backbones.ldm.networks import LDMConfig, build, library, schedule
 from refine.backbones.ldm.noise import generator, shared_noise
 from refine.config import compose
 from refine.core.pyramid import Pyramid, make_level
@@ -338,7 +338,7 @@ def test_the_places_are_listed():
     ("arguments", "message"),
     [
         *(({"cut": cut}, "expected one of denoise, decode, up_0") for cut in ("up_3", 0, (), ("decode", "decode"))),
-        ({"steps": 0}, r"backbone\.steps must be in 1 \.\.\. 1000; got 0"),
+        ({"steps": 0}, r"backbone\.steps must be in 1 \.\.\. 999; got 0"),
         ({"last_steps": 4}, r"backbone\.last_steps must be in 1 \.\.\. backbone\.steps=3; got 4"),
         ({"heads": 3}, r"backbone\.heads=3 must divide .* \[8, 16\]"),
         ({"eta": 1.5}, r"backbone\.eta must be in \[0, 1\]"),
@@ -397,6 +397,13 @@ def test_refinement_lowers_the_loss(cut):
     assert len(losses) == 5 and losses.min() < losses[0]
     assert torch.equal(result.image, refiner(image, mask, key="a").image)
     assert not torch.equal(result.image, refiner(image, mask, key="b").image)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 50, 600, 999])
+def test_the_schedule_has_noise_levels_for_every_number_of_steps(steps):
+    scheduler = schedule(steps)
+    first, last = (int(t) for t in scheduler.timesteps[[0, -1]])
+    assert len(scheduler.timesteps) == steps and last == 1 and first < len(scheduler.alphas_cumprod)
 
 
 def test_what_changes_the_prediction_changes_the_fingerprint():

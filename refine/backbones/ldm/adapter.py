@@ -46,7 +46,7 @@ class LDM(FrontRear):
         weights: Official ``last.ckpt``, a folder of diffusers with ``unet`` and ``vqvae``, or ``random`` for seeded
             random weights of the sizes given.
         cut: Place at which the network is opened, ``denoise``, ``decode``, ``up_0`` ...; a list opens it at several.
-        steps: DDIM steps, 1 ... 1000. The original takes 50.
+        steps: DDIM steps, 1 ... 999. The original takes 50.
         last_steps: Number of these that lie behind the cut ``denoise``, 1 ... steps.
         eta: Share of a step's noise that is drawn anew, in [0, 1]; 0 is DDIM, 1 the diffusion as trained.
         seed: Seed of the noise, beside the sample's key, and of random weights.
@@ -125,8 +125,7 @@ class LDM(FrontRear):
         """See :class:`FrontRear`; no graph is built here, nothing in front of the cut is differentiated."""
         first, *others = self.cuts
         with torch.no_grad():
-            given = self._given(level)
-            x = self._denoised(_noise(level, "noise", given["condition"][:, :LATENT]), given, last=False)
+            x, given = self._begun(level)
             for place in self.places[: self.places.index(first)]:
                 x = self._behind(place, x, given)
             z = {first: x} | {place: x.new_zeros(self._shape(place, given)) for place in others}
@@ -143,9 +142,13 @@ class LDM(FrontRear):
 
     def whole(self, level: Level) -> Tensor:
         """See :class:`FrontRear`; the decoder is the library's, which looks the codes up by itself."""
-        given = self._given(level)
-        x = self._denoised(_noise(level, "noise", given["condition"][:, :LATENT]), given, last=False)
+        x, given = self._begun(level)
         return _from_network(self.network.vq.decode(self._denoised(x, given, last=True)).sample)
+
+    def _begun(self, level: Level) -> tuple[Tensor, dict[str, Tensor]]:
+        """The latent before the last steps, and what they are told."""
+        given = self._given(level)
+        return self._denoised(_noise(level, "noise", given["condition"][:, :LATENT]), given, last=False), given
 
     def _behind(self, place: str, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         """What follows a place, up to the next one."""
@@ -206,8 +209,8 @@ def _noise(level: Level, name: str, like: Tensor) -> Tensor:
 
 
 def _check_sampling(steps: int, last_steps: int, eta: float) -> None:
-    if not 1 <= steps <= 1000:
-        raise ValueError(f"backbone.steps must be in 1 ... 1000; got {steps}.")
+    if not 1 <= steps <= 999:  # of 1000, the first of which the original skips
+        raise ValueError(f"backbone.steps must be in 1 ... 999; got {steps}.")
     if not 1 <= last_steps <= steps:
         raise ValueError(f"backbone.last_steps must be in 1 ... backbone.steps={steps}; got {last_steps}.")
     if not 0 <= eta <= 1:

@@ -8,7 +8,7 @@ Averaging a draw bicubically correlates neighbors and shrinks the variance; pick
 aliases: a coarse element agrees with one fine element and not with the mean of those it covers. Sums do both. A coarse
 element is the sum of the fine elements whose centers it covers, over the root of their number. No fine element is in
 two sums, so that the coarse noise is white with unit variance, exactly, at every ratio of sizes; and it is the block
-mean of the fine noise, scaled: at every frequency that both levels can show they agree.
+mean of the fine noise, scaled: the lower a frequency, the more exactly the levels agree in it.
 """
 
 import hashlib
