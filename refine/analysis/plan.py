@@ -29,7 +29,9 @@ from refine.core.windows import Groups
 from refine.io.files import hash_settings, write_atomic
 from refine.weights.download import cache_folder
 
-IMAGE_BYTES = 76  # per pixel of the image: what the engine keeps of it at full size besides the network's work
+# Per pixel of the image at full size, measured with small holes in photos of 1 to 16 MP:
+ENGINE_BYTES = 76  # what the engine keeps of it besides the network's work
+RUN_BYTES = 45  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 512)  # px, of the squares that are measured
 UPDATES = 2  # of each measurement
 SMALLEST_CONTEXT = 16  # px, of the smallest window that is worth naming
@@ -68,7 +70,7 @@ class Calibration:
         """Predicted peak, MiB above what the process had before."""
         largest = max((math.prod(part) for level in levels for part in level.parts), default=0)
         image = math.prod(levels[-1].size)
-        return _line(self.mib, largest) + max(0, image - largest) * IMAGE_BYTES / MIB
+        return _line(self.mib, largest) + (max(0, image - largest) * ENGINE_BYTES + image * RUN_BYTES) / MIB
 
     def seconds(self, levels: Sequence[LevelPlan]) -> float:
         """Predicted seconds of the refinement, without reading and writing files."""
@@ -224,9 +226,11 @@ class MemoryLimit:
         )
 
     def _advice(self, refiner: Refiner, size: tuple[int, int], lines: Calibration) -> str:
-        image = math.prod(size) * IMAGE_BYTES / MIB
+        image = math.prod(size) * (ENGINE_BYTES + RUN_BYTES) / MIB
         least = padded_side(2 * SMALLEST_CONTEXT + 1, refiner.backbone.multiple_of, refiner.backbone.minimum_side)
-        room = (self.mib - self.before - image - lines.mib[0]) / max(lines.mib[1] - 1e6 * IMAGE_BYTES / MIB, 1e-9) * 1e6
+        room = (
+            (self.mib - self.before - image - lines.mib[0]) / max(lines.mib[1] - 1e6 * ENGINE_BYTES / MIB, 1e-9) * 1e6
+        )
         side = math.isqrt(max(0, int(room))) // refiner.backbone.multiple_of * refiner.backbone.multiple_of
         if side < least:
             smallest = [LevelPlan(size, ((least, least),), 1)]

@@ -51,9 +51,10 @@ def test_levels_and_their_parts_are_what_the_network_is_given(refiner, monkeypat
 
 def test_memory_is_that_of_the_largest_part_and_of_the_image():
     whole = [LevelPlan((500, 1000), ((500, 1000),), 2)]
-    assert LINES.memory(whole) == pytest.approx(50 + 1000 * 0.5)
+    run = 0.5e6 * plan.RUN_BYTES / 2**20
+    assert LINES.memory(whole) == pytest.approx(50 + 1000 * 0.5 + run)
     part = [LevelPlan((250, 500), ((250, 500),), 2), LevelPlan((500, 1000), ((200, 500), (100, 100)), 2)]
-    assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + (0.5e6 - 0.125e6) * plan.IMAGE_BYTES / 2**20)
+    assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * plan.ENGINE_BYTES / 2**20 + run)
     assert LINES.seconds(whole) == pytest.approx(2 * (0.1 + 4 * 0.5) + 0.05 + 0.5)
     assert LINES.seconds(part) == pytest.approx(2 * (0.3 + 4 * 0.235) + 3 * 0.05 + 0.235)
 
@@ -84,7 +85,7 @@ def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
         assert name == expected and needed <= 700
         assert way.gradient_checkpointing == bool(expected)
     with pytest.raises(
-        OutOfMemory, match=r"2000x2000 px would take 1720 MiB .*memory=700MiB; refiner.window=\d+"
+        OutOfMemory, match=r"2000x2000 px would take 1892 MiB .*memory=700MiB; refiner.window=\d+"
     ) as raised:
         limit.choose((2000, 2000))
     side, context = (int(part.split("=")[1]) for part in str(raised.value).split(";")[1].split()[:2])
