@@ -31,7 +31,8 @@ class Attention(nn.Module):
         Returns:
             As ``x``.
         """
-        unit = F.normalize(x, dim=-1)
+        least = max(1e-12, torch.finfo(x.dtype).tiny)  # float16 has no 1e-12, and some tokens are 0
+        unit = F.normalize(x, dim=-1, eps=least)
         q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.q(unit), self.k(unit), self.v(x)))
         bias = None if bias is None else bias.to(q.dtype)  # autocast does not see to it
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
