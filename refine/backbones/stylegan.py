@@ -17,7 +17,7 @@ def binomial() -> Tensor:
 
 def activated(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 0.2, scaled so that it keeps the variance of noise."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+    return F.leaky_relu(x, 0.2).mul_(math.sqrt(2))
 
 
 def upsampled(x: Tensor, kernel: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from refine.backbones.build import sized_network
+from refine.backbones.build import laid_out, sized_network
 from refine.backbones.mat.conditions import drawn, shapes
 from refine.backbones.mat.generator import Generator
 from refine.backbones.mat.sizes import MATConfig, read_sizes
@@ -59,13 +59,14 @@ class MAT(FrontRear):
         sizes: Used with ``weights=random`` alone.
         seed: Seed of random weights, and with an image's key of what is drawn for it.
         name: Name of the backbone in messages.
+        channels_last: Feature maps in channels-last format on a CPU: less time, the same prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file is no MAT.
         ValueError: If there is no such place to cut at.
     """
 
-    output_settings = ("cuts", "sizes", "truncation", "seed")
+    output_settings = ("cuts", "sizes", "truncation", "seed", "channels_last")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class MAT(FrontRear):
         sizes: MATConfig | None = None,
         seed: int = 0,
         name: str = "mat",
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         files = "a plain state dict, .pth, or the official .pkl"
@@ -87,6 +89,7 @@ class MAT(FrontRear):
         self.cuts = checked_cuts(cut, self._stages)
         self.layers = layers(self.cuts, self._stages)
         self.truncation, self.seed, self.native_size, self.name = truncation, seed, native_size, name
+        self.channels_last = channels_last
         self.multiple_of = self.minimum_side = self.sizes.resolutions[-1]
         self.freeze()
 
@@ -120,10 +123,11 @@ class MAT(FrontRear):
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
         before, after = self._halves
-        state = features.context | {name: x for name, x in features.z.items() if name in before[-1].makes}
+        z = {name: laid_out(tensor, self.channels_last) for name, tensor in features.z.items()}
+        state = features.context | {name: tensor for name, tensor in z.items() if name in before[-1].makes}
         for stage in after:
             stage.run(state)
-            state |= {name: state[name] + features.z[name] for name in stage.makes if name in self.layers}
+            state |= {name: state[name] + z[name] for name in stage.makes if name in self.layers}
         return self._ended(state)
 
     def whole(self, level: Level) -> Tensor:
@@ -147,7 +151,7 @@ class MAT(FrontRear):
         """What the first stage finds, in the network's own range."""
         inputs = self._inputs(level)
         w = self.network.mapping(inputs.pop("z"), self.truncation)
-        return {"image": 2 * level.image - 1, "known": 1 - level.mask, "w": w, **inputs}
+        return {"image": laid_out(2 * level.image - 1, self.channels_last), "known": 1 - level.mask, "w": w, **inputs}
 
     def _ended(self, state: Mapping[str, Tensor]) -> Tensor:
         """The prediction, of what the last stage leaves."""

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refine.autograd.functions import memory_format
 from refine.backbones.mat.attention import Layer
 from refine.backbones.mat.layers import Conv, Linear, PartialConv, StyledConv, ToRGB
 from refine.backbones.mat.sizes import MATConfig
@@ -77,7 +78,8 @@ class FirstStage(nn.Module):
         Returns:
             Features ``(B, C, h / 32, w / 32)``, and the finer ones that :meth:`paint` adds, fine to coarse.
         """
-        x, at = self.conv_first(torch.cat([known - 0.5, image * known], dim=1), known)
+        seen = torch.cat([known - 0.5, image * known], dim=1)
+        x, at = self.conv_first(seen.contiguous(memory_format=memory_format(image)), known)
         finer = [x]
         for conv in self.enc_conv:
             x, at = conv(x, at)

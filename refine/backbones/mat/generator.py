@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refine.autograd.functions import memory_format
 from refine.backbones.mat.first_stage import SQUARE, FirstStage, mixed
 from refine.backbones.mat.layers import Conv, Linear, StyledConv, ToRGB
 from refine.backbones.mat.sizes import COARSEST, MATConfig, noise_names
@@ -138,6 +139,7 @@ class Generator(nn.Module):
             Features by resolution, fine to coarse; the coarsest mixed with the style.
         """
         x = torch.cat([known - 0.5, painted * (1 - known) + image * known, image * known], dim=1)
+        x = x.contiguous(memory_format=memory_format(image))
         features = {}
         for r in reversed(self.resolutions):
             x = features[r] = self.synthesis.enc.get_submodule(f"EncConv_Block_{r}x{r}")(x)

@@ -61,11 +61,10 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, h, w)`` -> ``(B, outputs, factor * h, factor * w)``."""
         weight = self.weight / math.sqrt(self.weight[0].numel())
-        x = convolved(x, weight, self.factor, self.resample_filter)
-        return activated(x + _per_channel(self.bias))
+        return activated(convolved(x, weight, self.factor, self.resample_filter, self.bias))
 
 
-def convolved(x: Tensor, weight: Tensor, factor: float, taps: Tensor) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, factor: float, taps: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve, and filter where the resolution changes: before it is halved, after it was doubled.
 
     Args:
@@ -73,17 +72,18 @@ def convolved(x: Tensor, weight: Tensor, factor: float, taps: Tensor) -> Tensor:
         weight: ``(outputs, inputs, k, k)``.
         factor: Of the resolution: 0.5, 1 or 2.
         taps: Filter, ``(4, 4)``, symmetric, of sum 1.
+        bias: Added in the end, ``(outputs,)``; None for none.
 
     Returns:
         ``(B, outputs, factor * h, factor * w)``.
     """
     if factor == 2:
         x = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
-        return F.conv2d(x, depthwise(4 * taps, x.shape[1]), padding=1, groups=x.shape[1])
+        return F.conv2d(x, depthwise(4 * taps, x.shape[1]), bias, padding=1, groups=x.shape[1])
     if factor == 0.5:
         x = F.conv2d(x, depthwise(taps, x.shape[1]), padding=2, groups=x.shape[1])
-        return F.conv2d(x, weight, stride=2)
-    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        return F.conv2d(x, weight, bias, stride=2)
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
 def depthwise(taps: Tensor, channels: int) -> Tensor:
@@ -180,10 +180,11 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
         """``(B, inputs, h, w)``, ``(B, style)`` and noise to be added, ``(B, 1, ...)`` -> ``(B, outputs, ...)``."""
-        x = self.conv(x, style)
+        x = self.conv(x, style)  # made there and kept by nobody, so that it may be overwritten
         if noise is not None:
-            x = x + noise * self.noise_strength
-        return activated(x + _per_channel(self.bias))
+            x += noise * self.noise_strength
+        x += _per_channel(self.bias)
+        return activated(x)
 
 
 class ToRGB(nn.Module):
