@@ -118,17 +118,18 @@ def test_refuses_cuts_it_does_not_have(cut):
         small(cut)
 
 
-def test_the_rules_give_the_same_gradient():
+def test_rules_and_checkpoints_give_the_same_gradient():
     backbone = small(["tokens", "skip64", "dec16"])
     features = backbone.front(random_level())
     gradients = []
-    for rules in (True, False):
+    for rules, blocks in [(False, None), (True, None), (True, backbone.blocks)]:
         z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
-        selective.run(backbone.rear, replace(features, z=z), rules=rules).square().sum().backward()
+        selective.run(backbone.rear, replace(features, z=z), rules=rules, blocks=blocks).square().sum().backward()
         gradients.append({name: tensor.grad for name, tensor in z.items()})
     for name, gradient in gradients[0].items():
         assert gradient.any()
-        torch.testing.assert_close(gradient, gradients[1][name])
+        assert torch.equal(gradient, gradients[1][name])
+        assert torch.equal(gradient, gradients[2][name])
 
 
 def pyramid(height, width):

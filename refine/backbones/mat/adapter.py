@@ -35,7 +35,7 @@ from dataclasses import replace
 from os import PathLike
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from refine.backbones.build import laid_out, sized_network
 from refine.backbones.mat.conditions import drawn, shapes
@@ -92,6 +92,16 @@ class MAT(FrontRear):
         self.channels_last = channels_last
         self.multiple_of = self.minimum_side = self.sizes.resolutions[-1]
         self.freeze()
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Layers and blocks: what each keeps for the gradient of the style outweighs its inputs.
+
+        Those that lie in the front are not called where these matter.
+        """
+        synthesis = self.network.synthesis
+        first = synthesis.first_stage
+        return [*first.tran, *first.dec_conv, *synthesis.enc.children(), *synthesis.dec.children()]
 
     def cuts_available(self) -> Iterator[tuple[str, FrontRear]]:
         """See :class:`FrontRear`."""
