@@ -16,6 +16,7 @@ from refine.backbones.mat.conditions import drawn, shapes
 from refine.backbones.mat.generator import Generator
 from refine.backbones.mat.layers import ModulatedConv
 from refine.backbones.mat.sizes import MATConfig, read_sizes
+from refine.config import compose
 from refine.core.pyramid import Pyramid, make_level
 from refine.core.types import Features, Level, Sample
 from refine.weights.checkpoint import UnusableWeights
@@ -187,6 +188,17 @@ def test_conditions_of_the_caller_win():
         backbone.front(random_level(noise=torch.zeros(1, 1, 64, 64)))
 
 
+@pytest.mark.parametrize("name", ["mat", "mat_256"])
+def test_the_card_counts_parameters_rightly_and_says_what_they_are_for(name):
+    section = compose("backbones", [f"backbone={name}"]).backbone
+    sizes = MATConfig(tuple(section.sizes.channels))
+    with torch.device("meta"):
+        network = Generator(sizes)
+    assert f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M" == section.card.parameters
+    assert sizes.resolutions[-1] == section.native_size
+    assert "non-commercial" in section.card.license
+
+
 def test_truncation_moves_towards_the_mean():
     network = small().network
     with torch.no_grad():
@@ -218,11 +230,23 @@ TINY = ("backbone.weights=random", "backbone.native_size=32", "pyramid.smallest_
 def test_says_what_weights_it_needs(tmp_path):
     with pytest.raises(UnusableWeights, match=r"backbone 'mat' needs its weights.*the official .pkl"):
         load("backbone=mat_256", "backbone.name=mat")
-    state = {name: value.clone() for name, value in small().network.state_dict().items()}
-    save_file(state, tmp_path / "small.safetensors")
+    save_file({"generator.conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(UnusableWeights, match="holds other weights than these"):
+        MAT(tmp_path / "other.safetensors")
+
+
+def test_takes_the_averaged_generator_of_a_training_snapshot(tmp_path):
+    own = small()
+    state = {f"G_ema.{name}": value.clone() for name, value in own.network.state_dict().items()}
+    raw = {f"G.{name.removeprefix('G_ema.')}": torch.zeros_like(value) for name, value in state.items()}
+    masks = {
+        f"{name}.synthesis.first_stage.tran.0.blocks.1.attn_mask": torch.zeros(4, 16, 16) for name in ("G", "G_ema")
+    }
+    save_file({**raw, **state, **masks}, tmp_path / "snapshot.safetensors")
     with pytest.warns(UserWarning, match="non-commercial"):
-        backbone = MAT(tmp_path / "small.safetensors")
-    assert backbone.sizes == replace(SMALL, heads=6)
+        backbone = MAT(tmp_path / "snapshot.safetensors")
+    assert backbone.sizes == replace(SMALL, heads=6)  # which the weights do not tell
+    assert backbone.weights_hash == own.weights_hash
 
 
 @pytest.mark.parametrize(

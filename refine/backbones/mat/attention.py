@@ -55,8 +55,8 @@ class Block(nn.Module):
     """Attention within windows, fused with the input.
 
     Args:
-        channels: Of a token.
-        heads: Of the attention.
+        channels: Channels of a token.
+        heads: Heads of the attention.
         window: Side of a window, tokens.
         shifted: Whether windows lie half a side further, so that they join what those of the block before divide.
     """
@@ -131,12 +131,12 @@ class Layer(nn.Module):
     """Blocks at one resolution, every second one shifted, with a convolution and a residual around them.
 
     Args:
-        channels: Of a token.
-        heads: Of the attention.
+        channels: Channels of a token.
+        heads: Heads of the attention.
         depth: Number of blocks.
         window: Side of a window, tokens.
         shifted: Whether every second block is shifted.
-        factor: Of the resolution before the blocks: 0.5, 1 or 2.
+        factor: Change of the resolution before the blocks: 0.5, 1 or 2.
     """
 
     def __init__(self, channels: int, heads: int, depth: int, window: int, shifted: bool, factor: float) -> None:

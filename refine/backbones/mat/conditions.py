@@ -21,9 +21,9 @@ def shapes(sizes: MATConfig, height: int, width: int) -> dict[str, tuple[int, ..
     """Shapes of the conditions of a level, without the batch.
 
     Args:
-        sizes: Architecture.
-        height: Of the padded level, px.
-        width: Of the padded level, px.
+        sizes: Architecture of the network.
+        height: Height of the padded level, px.
+        width: Width of the padded level, px.
 
     Returns:
         ``z``; ``dropout_1`` and ``dropout_2``; ``noise_0``, ``noise_1`` ... in the network's order.
@@ -45,8 +45,8 @@ def drawn(
     """The conditions of all levels of an image; those of a batch are the same for each of its images.
 
     Args:
-        sizes: Architecture.
-        seed: Of the draws, beside the key.
+        sizes: Architecture of the network.
+        seed: Seed of the draws, beside the key.
         key: Name of the image.
         levels: The padded levels, coarse to fine.
         stored: Noise for the training resolution, by name, ``(1, h, w)``.

@@ -46,7 +46,7 @@ class Conv(nn.Module):
         inputs: Input channels.
         outputs: Output channels.
         side: Side of the kernel; 3 for a change of resolution.
-        factor: Of the resolution: 0.5, 1 or 2.
+        factor: Change of the resolution: 0.5, 1 or 2.
     """
 
     resample_filter: Tensor
@@ -70,7 +70,7 @@ def convolved(x: Tensor, weight: Tensor, factor: float, taps: Tensor, bias: Tens
     Args:
         x: ``(B, inputs, h, w)``.
         weight: ``(outputs, inputs, k, k)``.
-        factor: Of the resolution: 0.5, 1 or 2.
+        factor: Change of the resolution: 0.5, 1 or 2.
         taps: Filter, ``(4, 4)``, symmetric, of sum 1.
         bias: Added in the end, ``(outputs,)``; None for none.
 
@@ -131,7 +131,7 @@ class ModulatedConv(nn.Module):
         outputs: Output channels.
         style: Channels of the style.
         side: Side of the kernel.
-        factor: Of the resolution: 1 or 2.
+        factor: Change of the resolution: 1 or 2.
         demodulated: Whether the output has unit variance again.
     """
 
@@ -164,7 +164,7 @@ class StyledConv(nn.Module):
         inputs: Input channels.
         outputs: Output channels.
         style: Channels of the style.
-        factor: Of the resolution: 1 or 2.
+        factor: Change of the resolution: 1 or 2.
         noise: Side of the stored noise, px; 0 for a layer without noise.
     """
 

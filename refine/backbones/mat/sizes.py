@@ -20,7 +20,7 @@ class MATConfig:
         dim: Channels of the first stage.
         depths: Blocks of the transformer's layers.
         grid: Side of the transformer's finest grid at the training resolution, tokens.
-        heads: Of its attention, which the weights do not tell.
+        heads: Heads of its attention, which the weights do not tell.
         latent: Channels of the latent and of what it is mapped to.
     """
 
@@ -61,7 +61,7 @@ def noise_names(resolutions: Sequence[int]) -> dict[int, list[str]]:
     """Names of the noise of each block of the decoder, in the network's order.
 
     Args:
-        resolutions: Of the blocks, coarse to fine.
+        resolutions: Those of the blocks, coarse to fine.
     """
     return {r: [f"noise_{2 * i + j}" for j in ((0,) if r == COARSEST else (-1, 0))] for i, r in enumerate(resolutions)}
 

@@ -22,8 +22,8 @@ class Stage:
 
     Attributes:
         run: Function that changes the state.
-        places: Where the network can be cut behind it: names of the tensors, each with its channels and the image's px
-            that one of its own stands for, by name of the cut.
+        places: Cuts behind it, by name: the tensors there by name, each with its channels and the image's px that one
+            of its own stands for.
     """
 
     run: Callable[[State], None]
