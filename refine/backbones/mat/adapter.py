@@ -2,29 +2,29 @@
 
 The network sees ``cat([known - 0.5, image * known])`` with RGB in [-1, 1] and 1 = known, and answers in about [-1, 1],
 composited with the image (fenglinglwb/MAT at commit d273d89); here the last composition is left out. Its sizes are read
-from the weights. Code and weights of its authors are for non-commercial use alone (CC BY-NC 4.0); this code is none of
-theirs.
+from the weights. Its authors' code and weights are for non-commercial use alone (CC BY-NC 4.0); this code is written
+anew.
 
 Sides are multiples of the training resolution, as upstream: at 512 px the transformer's coarsest grid is one window of
-16 x 16 tokens, 32 px each. A smaller multiple would leave windows that are partly empty, which it has never seen.
+16 x 16 tokens, 32 px each. At a smaller multiple windows would be partly empty, which the network has never seen.
 
-What is random, ``level.conditions`` hold, so that a caller may give it (:mod:`refine.backbones.mat.conditions` draws
-it), in the network's own layout: ``z``, the latent ``(B, latent)``; ``dropout_1`` ``(B, tokens, dim)`` and
-``dropout_2`` ``(B, C, h, w)``, 1 = keep and 0 = drop, of the coarsest features of each stage; and the decoder's noise
-``noise_0``, ``noise_1`` ... ``(B, 1, h, w)``, layer by layer. What is not given is drawn.
+What is random is given by ``level.conditions``, in the network's own layout: ``z``, the latent ``(B, latent)``;
+``dropout_1`` ``(B, tokens, dim)`` and ``dropout_2`` ``(B, C, h, w)``, 1 = keep and 0 = drop, for the coarsest features
+of each stage; and the decoder's noise, layer by layer, ``noise_0``, ``noise_1`` ... ``(B, 1, h, w)``. What is not among
+them is drawn as for an image without a name (:mod:`refine.backbones.mat.conditions`).
 
 It can be cut, in the order of the run, at
 
-- ``tokens``, the transformer's coarsest features: nearly all of the network lies behind, and can change structure;
-- ``stage1``, the first stage's image, which the second encodes anew, with a context that sees all of it;
-- ``fea16``, the second stage's coarsest features, from which also the style of the whole image is made (the default: a
-  sixteenth of the tokens' pixels in 512 channels, and the transformer need not be differentiated); and ``skip32``,
-  ``skip64`` ... the encoder's finer features, which carry what is fine in the first stage's image and would hold the
-  result there if they alone were left as they are: ``[fea16,skip32,skip64]`` moves structure up to 8 px;
-- ``dec16``, ``dec32`` ... features and image (``rgb32``) behind a block of the decoder: the finer the cheaper, and the
-  less it moves.
+- ``tokens``, the transformer's coarsest features. Nearly all of the network lies behind, both decoders and the encoder
+  between them, so that structure can change, at several times the time and memory of the others;
+- ``stage1``, the first stage's image, which the second encodes anew. Behind it lies nothing that sees the whole image;
+- ``fea16``, the second stage's coarsest features, of which the style of the whole image is made too: the default, the
+  farthest cut behind which only the decoder lies. ``skip32``, ``skip64`` ... are the encoder's finer features: they show
+  the decoder the first stage's image, and hold the result there unless they move too, ``[fea16,skip32,skip64]``;
+- ``dec16``, ``dec32`` ..., features and image (``rgb32``) behind a block of the decoder: the style stays, and with it
+  goes what its gradient keeps; the finer the cheaper, and the less they reach.
 
-Of several cuts the first, and what is made together with it, give their tensors as ``z``, each later one an offset to
+Of several cuts the first, and what the same stage makes, give their tensors as ``z``; each later one gives an offset to
 its own, zero at the start.
 """
 
