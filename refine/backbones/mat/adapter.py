@@ -17,10 +17,11 @@ It can be cut, in the order of the run, at
 
 - ``tokens``, the transformer's coarsest features. Nearly all of the network lies behind, both decoders and the encoder
   between them, so that structure can change, at several times the time and memory of the others;
-- ``stage1``, the first stage's image, which the second encodes anew. Behind it lies nothing that sees the whole image;
+- ``stage1``, the first stage's image, which the second encodes anew: a latent of three channels, without attention
+  behind it;
 - ``fea16``, the second stage's coarsest features, of which the style of the whole image is made too: the default, the
-  farthest cut behind which only the decoder lies. ``skip32``, ``skip64`` ... are the encoder's finer features: they show
-  the decoder the first stage's image, and hold the result there unless they move too, ``[fea16,skip32,skip64]``;
+  farthest cut behind which only the decoder lies. ``skip32``, ``skip64`` ... are the encoder's finer features. They
+  show the decoder the first stage's image and hold the result there unless they move too: ``[fea16,skip32,skip64]``;
 - ``dec16``, ``dec32`` ..., features and image (``rgb32``) behind a block of the decoder: the style stays, and with it
   goes what its gradient keeps; the finer the cheaper, and the less they reach.
 
