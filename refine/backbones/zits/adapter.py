@@ -12,8 +12,8 @@ Conditions of a level, made once per image so that all levels have the same stru
 - ``rel_pos``: ``(B, h, w)``, 0 to 127, and ``direct``: ``(B, h, w, 4)``, {0, 1}; made of the level's mask if left out.
 
 The cut lies before a block of the trunk, as with LaMa, whose layers these are: two tensors cross it, ``local`` and
-``global``, and nothing else, because all structure has been added before the trunk. A cut further up would leave some of
-it to the rear, and is not offered: before ``conv4`` the map has twice as many numbers, and what is behind it sees no
+``global``, and nothing else, because all structure has been added before the trunk. A cut further up is not offered:
+before ``conv4`` the map has twice as many numbers and one convolution more behind it, but what lies behind sees no
 further, since every block of the trunk sees the whole picture.
 """
 
@@ -114,8 +114,8 @@ class ZITS(SequentialBackbone):
 
     def conditions(self, sample: Sample, levels: Sequence[Level]) -> list[Mapping[str, Tensor]]:
         """See :class:`FrontRear`; here they are not random."""
-        images, masks = sample.image.split(1), sample.network_mask.split(1)
-        structures = [self._structure(sample.key, *pair) for pair in zip(images, masks, strict=True)]
+        pairs = zip(sample.image[:, None], sample.network_mask[:, None], strict=True)
+        structures = [self._structure(sample.key, image, mask) for image, mask in pairs]
         made: list[Mapping[str, Tensor]] = []
         for level in levels:
             maps = {kind: [self._fitted(maps[kind], level) for maps in structures] for kind in ("edge", "line")}
@@ -130,10 +130,10 @@ class ZITS(SequentialBackbone):
         maps = {kind: files.read(key).to(image) for kind, files in self.files.items()}
         maps.setdefault("edge", find_edges(image, mask))
         maps.setdefault("line", torch.zeros_like(mask))
-        if transformer is not None:
-            known = (_squared(maps[kind], side).to(self.dtype) for kind in ("edge", "line"))
-            completed = complete(transformer, image.to(self.dtype), *known, mask.to(self.dtype))
-            maps = dict(zip(("edge", "line"), completed, strict=True))
+        if transformer is not None and mask.any():
+            inputs = (image, _squared(maps["edge"], side), _squared(maps["line"], side), mask)
+            image, edge, line, mask = (tensor.to(self.dtype) for tensor in inputs)
+            maps["edge"], maps["line"] = complete(transformer, image, edge, line, mask)
         self._say_that_there_are_no_lines()
         return maps
 
@@ -141,18 +141,18 @@ class ZITS(SequentialBackbone):
         if "line" not in self.files and not self._warned:
             self._warned = True
             warnings.warn(
-                f"backbone '{self.name or 'zits'}' has no lines: the detector they come from upstream (LSM-HAWP) is not "
+                f"backbone '{self.name or 'zits'}' has no lines: the detector they come from upstream (LSM-HAWP) is no "
                 "part of this package. Set backbone.lines to a folder of line maps where buildings or rooms matter.",
                 stacklevel=4,
             )
 
     def _fitted(self, soft: Tensor, level: Level) -> Tensor:
         """A map at the padded size of a level."""
-        size = level.image.shape[-2:]
-        if soft.shape[-2:] == size:
+        if soft.shape[-2:] == level.image.shape[-2:]:
             return soft.to(level.image)
-        upsampler = self.networks.upsampler
-        return pad(resized(soft.to(self.dtype), level.size, upsampler).to(level.image), (size[0], size[1]))
+        height, width = level.image.shape[-2:]
+        fitted = resized(soft.to(level.image.device, self.dtype), level.size, self.networks.upsampler)
+        return pad(fitted.to(level.image), (height, width))
 
     @property
     def sequence(self) -> nn.Sequential:
@@ -164,8 +164,8 @@ class ZITS(SequentialBackbone):
         given = level.conditions
         if not {"edge", "line"} <= set(given):
             raise ValueError(
-                f"a level of backbone '{self.name or 'zits'}' needs the conditions edge and line, each (B,1,h,w) in [0,1]; "
-                f"got {', '.join(given) or 'none'}. Give both, or leave conditions out so that the backbone makes them."
+                f"a level of backbone '{self.name or 'zits'}' needs the conditions edge and line, each (B,1,h,w) in "
+                f"[0,1]; got {', '.join(given) or 'none'}. Give both, or leave conditions out: the backbone makes them."
             )
         if not {"rel_pos", "direct"} <= set(given):
             given = {**_positions(level), **given}
@@ -195,7 +195,8 @@ def _positions(level: Level) -> dict[str, Tensor]:
     """The masked positions of a level: those of the picture, padded as it is."""
     made = [masked_positions(mask) for mask in level.crop(level.mask)[:, 0]]
     planes = torch.cat([torch.cat([rel_pos[..., None].to(direct), direct], dim=-1)[None] for rel_pos, direct in made])
-    planes = pad(planes.permute(0, 3, 1, 2), level.mask.shape[-2:]).permute(0, 2, 3, 1)
+    height, width = level.mask.shape[-2:]
+    planes = pad(planes.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
     return {"rel_pos": planes[..., 0].long(), "direct": planes[..., 1:]}
 
 

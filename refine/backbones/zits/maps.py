@@ -16,14 +16,13 @@ from refine.io.picture import read_picture, to_tensor
 SIGMA = 3.0  # of the blur before edges are looked for, px
 WEAK, STRONG = 0.1, 0.2  # slopes of Canny's two thresholds, for Sobel sums of brightness in [0, 1]
 LUMINANCE = (0.2125, 0.7154, 0.0721)
-SCALE = 8000  # Sobel sums are at most 4; OpenCV takes them as int16
 
 
 def find_edges(image: Tensor, mask: Tensor) -> Tensor:
     """Canny's edges of the known pixels; none in the hole and at its rim.
 
-    Upstream looks at the whole photo, what is in the hole included, with scikit-image; here the blur takes known pixels
-    alone, so nothing of the hole is seen.
+    They are those of scikit-image with a mask. Upstream calls it without one, so that it sees what is in the hole.
+    (OpenCV's own Canny, which rounds directions to four, differs in one edge pixel of five.)
 
     Args:
         image: ``(1, 3, h, w)``, RGB in [0, 1].
@@ -37,14 +36,33 @@ def find_edges(image: Tensor, mask: Tensor) -> Tensor:
     share, blurred = (_blurred(plane) for plane in (known, gray))
     blurred /= share + np.finfo(np.float32).eps
     inner = cv2.erode(known, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0.0)
-    slopes = [np.rint(cv2.Sobel(blurred, cv2.CV_32F, *order) * inner * SCALE) for order in ((1, 0), (0, 1))]
-    edges = cv2.Canny(*(slope.astype(np.int16) for slope in slopes), WEAK * SCALE, STRONG * SCALE, L2gradient=True)
-    return torch.from_numpy(edges > 0)[None, None].to(image)
+    slopes = np.stack([cv2.Sobel(blurred, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))])
+    steepness = np.hypot(*slopes)
+    weak = _peaks(slopes, steepness) & (inner > 0) & (steepness >= WEAK)
+    _, pieces = cv2.connectedComponents(weak.astype(np.uint8))
+    edges = weak & np.isin(pieces, np.unique(pieces[weak & (steepness >= STRONG)]))
+    return torch.from_numpy(edges)[None, None].to(image)
 
 
 def _blurred(plane: np.ndarray) -> np.ndarray:
     size = 2 * round(4 * SIGMA) + 1
-    return cv2.GaussianBlur(plane, (size, size), SIGMA, borderType=cv2.BORDER_CONSTANT)
+    blurred: np.ndarray = cv2.GaussianBlur(plane, (size, size), SIGMA, borderType=cv2.BORDER_CONSTANT)
+    return blurred
+
+
+def _peaks(slopes: np.ndarray, steepness: np.ndarray) -> np.ndarray:
+    """Where it is nowhere steeper a pixel further, neither up nor down the slope ``(2, h, w)``, x and y."""
+    height, width = steepness.shape
+    steps = slopes / np.abs(slopes).max(axis=0).clip(min=np.finfo(np.float32).tiny)
+    here = np.stack(np.meshgrid(np.arange(width), np.arange(height)))
+    peaks = np.ones(steepness.shape, bool)
+    for place in (here + steps, here - steps):
+        grid = torch.from_numpy(np.stack([2 * place[0] / (width - 1) - 1, 2 * place[1] / (height - 1) - 1], axis=-1))
+        beside = F.grid_sample(
+            torch.from_numpy(steepness)[None, None].double(), grid[None].double(), align_corners=True
+        )
+        peaks &= beside[0, 0].numpy() <= steepness + 1e-6
+    return peaks
 
 
 class MapFiles:

@@ -1,9 +1,9 @@
 """Masked positional encoding (MPE): how deep in the hole a pixel lies, and from which sides known pixels reach it.
 
-Both are defined on the mask shrunk to :data:`GRID` px a side, whatever the size of the image, so all levels of a pyramid
-agree. Facts follow ``load_masked_position_encoding`` of DQiaole/ZITS_inpainting, which grows the known pixels step by
-step; the number of the step is the chessboard distance, and a corner of the 3x3 neighborhood reaches a pixel if a pixel
-of it has been reached before.
+Both are defined on the mask resized to :data:`GRID` px a side, whatever the size of the image, so all levels of a
+pyramid agree. Facts follow ``load_masked_position_encoding`` of DQiaole/ZITS_inpainting, which grows the known pixels
+step by step; the number of the step is the chessboard distance, and a corner of the 3x3 neighborhood reaches a pixel if
+a pixel of it has been reached before.
 """
 
 import cv2
@@ -14,9 +14,9 @@ from torch import Tensor
 from refine.backbones.zits.structure import POSITIONS
 
 GRID = 256  # px a side
-CORNERS = tuple(np.pad(np.ones((2, 2), np.uint8), pad) for pad in (
-    ((0, 1), (0, 1)), ((1, 0), (0, 1)), ((0, 1), (1, 0)), ((1, 0), (1, 0)),
-))  # of the 3x3 neighborhood: top left, bottom left, top right, bottom right  # fmt: skip
+CORNERS = tuple(
+    np.pad(np.ones((2, 2), np.uint8), (rows, columns)) for columns in ((0, 1), (1, 0)) for rows in ((0, 1), (1, 0))
+)  # of the 3x3 neighborhood: top left, bottom left, top right, bottom right
 
 
 def masked_positions(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,8 +26,9 @@ def masked_positions(mask: Tensor) -> tuple[Tensor, Tensor]:
         mask: One mask, ``(h, w)``, 1 = hole.
 
     Returns:
-        Distance ``(h, w)`` int64, 0 to 127, in pixels of the grid; and directions ``(h, w, 4)`` of the mask's dtype with
-        values {0, 1}. Where nothing is known, the distance is the largest and there are no directions.
+        Distance ``(h, w)`` int64, 0 to 127, in pixels of the grid; and directions ``(h, w, 4)`` of the mask's dtype,
+        {0, 1}: top left, bottom left, top right, bottom right. Where nothing is known, the distance is the largest and
+        there are no directions.
     """
     hole = mask.cpu().numpy() > 0
     small = cv2.resize(hole.astype(np.uint8) * 255, (GRID, GRID), interpolation=cv2.INTER_AREA) > 0

@@ -28,7 +28,7 @@ class GateConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, h, w)`` -> ``(B, outputs, ...)``."""
         values, gate = self.gate_conv(x).chunk(2, dim=1)
-        return values * torch.sigmoid(gate)
+        return values * torch.sigmoid(gate)  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
@@ -59,8 +59,8 @@ class StructureEncoder(nn.Module):
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         c = width
-        for i in range(1, 7):
-            self.register_parameter(f"alpha{i}", nn.Parameter(torch.ones([])))
+        self.alpha1, self.alpha2, self.alpha3, self.alpha4 = (nn.Parameter(torch.ones([])) for _ in range(4))
+        self.alpha5, self.alpha6 = (nn.Parameter(torch.ones([])) for _ in range(2))  # of distances and directions
         self.conv1 = GateConv(3, c, 7, 1, 3)
         self.conv2 = GateConv(c, 2 * c)
         self.conv3 = nn.Conv2d(2 * c, 4 * c, 4, 2, 1)
@@ -76,11 +76,11 @@ class StructureEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Edges, lines and mask ``(B, 3, h, w)`` -> features at 1, 1/2, 1/4 and 1/8 of the size."""
         for i in range(1, 5):
-            x = torch.relu(self._layer(f"bn{i}")(self._layer(f"conv{i}")(x)))
+            x = torch.relu(self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(x)))
         x = self.middle(x)
         features = [x * self.alpha1]
         for i, alpha in enumerate((self.alpha2, self.alpha3, self.alpha4), start=1):
-            x = torch.relu(self._layer(f"bnt{i}")(self._layer(f"convt{i}")(x)))
+            x = torch.relu(self.get_submodule(f"bnt{i}")(self.get_submodule(f"convt{i}")(x)))
             features.append(x * alpha)  # the factor is for the generator alone
         return features[::-1]
 
@@ -96,9 +96,6 @@ class StructureEncoder(nn.Module):
         """
         embedded = self.rel_pos_emb(rel_pos) * self.alpha5 + direct @ self.direct_emb.weight * self.alpha6
         return embedded.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
-
-    def _layer(self, name: str) -> nn.Module:
-        return self.get_submodule(name)
 
 
 class StructureUpsampling(nn.Module):

@@ -150,8 +150,8 @@ class Transformer(nn.Module):
             x = torch.relu(conv(x))
         x = x.permute(0, 2, 3, 1)
         x = self.ln_f(self.blocks(x + self.pos_emb.view(1, *x.shape[1:]))).permute(0, 3, 1, 2).contiguous()
-        for conv in (self.convt1, self.convt2, self.convt3):
-            x = torch.relu(conv(x))
+        for up in (self.convt1, self.convt2, self.convt3):
+            x = torch.relu(up(x))
         edges, lines = self.convt4(x).chunk(2, dim=1)
         return edges, lines
 
