@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from refine.analysis.cuts import survey
 from refine.api import load
 from refine.backbones.zits.adapter import ZITS
 from refine.backbones.zits.maps import MapFiles, find_edges
@@ -20,7 +21,9 @@ from refine.backbones.zits.networks import Networks, ZITSConfig
 from refine.backbones.zits.positions import CORNERS, GRID, masked_positions
 from refine.backbones.zits.structure import StructureUpsampling
 from refine.backbones.zits.transformer import Transformer, TransformerConfig, complete
+from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid, make_level
+from refine.core.refiner import Refiner
 from refine.core.types import Features, Sample
 from refine.weights.checkpoint import UnusableWeights
 
@@ -372,17 +375,23 @@ def test_other_damage_is_one_sentence(tmp_path):
         load("backbone=zits")
 
 
+def test_layers_can_be_surveyed():
+    """The level that is measured has the conditions that the backbone makes."""
+    cuts = list(survey(small(), 32, repeats=1))
+    assert [cut.cut for cut in cuts] == ["0", "1", "2"]
+    assert cuts[0].shapes == {"local": (8, 4, 4), "global": (24, 4, 4)}
+    assert {cut.context_mib for cut in cuts} == {0}
+
+
 def test_refines_and_the_loss_falls():
-    refiner = load("backbone=zits", "refiner.steps=4", "backbone.weights=random", *(
-        f"backbone.sizes.{name}={value}" for name, value in {
-            "width": 4, "blocks": 2, "structure_blocks": 1, "upsampler_width": 4, "transformer.width": 4,
-            "transformer.channels": 8, "transformer.layers": 2, "transformer.heads": 2, "transformer.grid": 4,
-        }.items()
-    ), "backbone.native_size=32", "refiner.lr=0.02")  # fmt: skip
+    parts = (Pyramid(32), MultiscaleL1(3))
     image, mask = scene(100, 76)
+    backbone = small()
+    refiner = Refiner(backbone, *parts, steps=4, lr=0.02)
     result = refiner(image, mask)
     assert [level.losses[-1].item() < level.losses[0].item() for level in result.levels[1:]] == [True]
     assert torch.equal(refiner(image, mask).image, result.image)
-    sizes = refiner.pyramid.sizes(100, 76)
-    given = [{"edge": torch.zeros(1, 1, 100, 76), "line": mask}] * len(sizes)
+    without_rules = Refiner(backbone, *parts, steps=4, lr=0.02, frozen=False)
+    assert torch.equal(without_rules(image, mask).image, result.image)
+    given = [{"edge": torch.zeros(1, 1, 100, 76), "line": mask}] * 2
     assert not torch.equal(refiner(image, mask, conditions=given).image, result.image)

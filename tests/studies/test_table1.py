@@ -57,5 +57,7 @@ def test_networks_are_compared_plain_and_refined(table1, tmp_path, capsys):
         "# Q\n<!-- results -->\n`python experiments/table1/table.py input=photos output=out tiny=true"
     )
     assert (
-        "| aot_gan | refined |" in readme and readme.endswith("<!-- end of results -->\nend\n") and "Not run" not in readme
+        "| aot_gan | refined |" in readme
+        and readme.endswith("<!-- end of results -->\nend\n")
+        and "Not run" not in readme
     )
