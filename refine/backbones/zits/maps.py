@@ -88,7 +88,7 @@ class MapFiles:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the names and contents of the files."""
-        listing = "".join(f"{file.relative_to(self.path.parent)} {hash_file(file)}\n" for file in self.files)
+        listing = "".join(f"{file.relative_to(self.path)} {hash_file(file)}\n" for file in self.files)
         return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
 
     def read(self, key: str) -> Tensor:
