@@ -27,6 +27,7 @@ from refine.core.refiner import Refiner
 from refine.core.types import Features, Sample
 from refine.weights.checkpoint import UnusableWeights
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no lines")
 SHARED = Path(__file__).parents[3] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the reference vectors of the original code")
 FOLDER, SHAPES = SHARED / "fixtures" / "zits", SHARED / "specs" / "shapes"

@@ -104,7 +104,7 @@ class MapFiles:
         file = self.path
         if self.path.is_dir():
             wanted = self.path / key
-            found = [file for file in self.files if file.parent == wanted.parent and file.stem == wanted.name]
+            found = [file for file in sorted(wanted.parent.glob("*")) if file.stem == wanted.name and file.is_file()]
             if len(found) != 1:
                 names = ", ".join(file.name for file in found) or "none"
                 raise ValueError(
