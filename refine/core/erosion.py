@@ -58,6 +58,19 @@ def dilate_box(mask: Tensor, radius: int) -> Tensor:
     return F.max_pool2d(rows, (1, side), 1, (0, radius))
 
 
+def wide_parts(mask: Tensor, width: int) -> Tensor:
+    """The parts of a hole into which a circle fits: the hole without what is thinner.
+
+    Args:
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        width: Diameter of the circle, px, odd.
+
+    Returns:
+        ``(B, 1, H, W)`` with values {0, 1}.
+    """
+    return mask * dilate_box(erode(mask, width), width // 2)
+
+
 def erode_adaptively(mask: Tensor, size: tuple[int, int], diameter: int) -> Tensor:
     """Shrink a mask and erode it by a circle that is smaller where the hole is too thin for it.
 

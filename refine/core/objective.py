@@ -4,14 +4,16 @@ An objective is stateless: level and guide are arguments. ``prepare`` does once 
 prediction (masks, erosion); the comparison it returns is called once per update.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from refine.core.erosion import erode, erode_adaptively
+from refine.core.erosion import dilate_box, erode, erode_adaptively, wide_parts
 from refine.core.pyramid import downscale, shrink_mask
 from refine.core.types import Level
 
@@ -25,11 +27,14 @@ class Comparison:
             pixels is 0.
         guided_fraction: Share of the hole that is compared with the guide, ``(B,)`` in [0, 1].
         has_pixels: Bool, ``(B,)``; False where no term has a pixel and there is nothing to optimize.
+        refined: Parts of the hole that may change, ``(B, 1, h, w)`` of {0, 1} at the level's true size; the others keep
+            the prediction from before the first update. None for all of it.
     """
 
     loss: Callable[[Tensor], Tensor]
     guided_fraction: Tensor
     has_pixels: Tensor
+    refined: Tensor | None = None
 
 
 class Objective(Protocol):
@@ -88,9 +93,11 @@ class MultiscaleL1:
         adaptive: True erodes by smaller circles where the hole is too thin for ``erosion``, see
             :func:`refine.core.erosion.erode_adaptively`, so that no hole goes without guided pixels. False erodes all
             parts alike, as the paper does: a thin hole may lose all guided pixels, and its level is not refined.
+        narrowest: Width, px of the level, below which a part of the hole is left out and keeps the network's own
+            prediction, > 0; its wide parts are refined as ever. None leaves nothing out.
 
     Raises:
-        ValueError: For an even or negative erosion or a negative weight.
+        ValueError: For an even or negative erosion, a negative weight, or a width that is not above 0.
     """
 
     def __init__(
@@ -100,11 +107,15 @@ class MultiscaleL1:
         known_weight: float = 0.0,
         factor: float = 2.0,
         adaptive: bool = False,
+        narrowest: float | None = None,
     ) -> None:
         if erosion < 0 or (erosion > 0 and erosion % 2 == 0):
             raise ValueError(f"objective.erosion must be an odd number of px, or 0 for none; got {erosion}.")
         if known_weight < 0:
             raise ValueError(f"objective.known_weight must not be negative; got {known_weight}.")
+        if narrowest is not None and not narrowest > 0:
+            raise ValueError(f"objective.narrowest must be px > 0, or null for none; got {narrowest}.")
+        self.narrowest = narrowest
         self.erosion = scaled_erosion(erosion, native_size)
         self.known_weight = known_weight
         self.factor = factor
@@ -118,6 +129,13 @@ class MultiscaleL1:
             guided = erode_adaptively(mask, size, self.erosion) > 0
         else:
             guided = erode(shrink_mask(mask, size), self.erosion) > 0
+        refined = None
+        if self.narrowest is not None:
+            width = 2 * round((self.narrowest / self.factor - 1) / 2) + 1  # px of the guide
+            wide = wide_parts(shrink_mask(mask, size), width)
+            guided = guided & (wide > 0)
+            reach = math.ceil(self.factor) + 1  # the rim, of which no pixel of the guide is hole all over
+            refined = mask * dilate_box(F.interpolate(wide, size=level.size), reach)
         known = level.mask == 0
 
         def loss(prediction: Tensor) -> Tensor:
@@ -132,4 +150,4 @@ class MultiscaleL1:
         if self.known_weight:
             has_pixels = has_pixels | known.flatten(1).any(1)
         area = mask.flatten(1).mean(1) * size[0] * size[1]  # of the hole, in px of the guide
-        return Comparison(loss, (pixels / area.clamp(min=1)).clamp(max=1), has_pixels)
+        return Comparison(loss, (pixels / area.clamp(min=1)).clamp(max=1), has_pixels, refined)

@@ -53,3 +53,21 @@ def coarse_change(before: Tensor, after: Tensor, mask: Tensor, sigma: float) -> 
         ``(B, 3, H, W)``.
     """
     return before + gaussian(torch.where(mask > 0, after - before, 0.0), sigma, round(3 * sigma))
+
+
+def changed(before: Tensor, after: Tensor, mask: Tensor, refined: Tensor | None, sigma: float | None) -> Tensor:
+    """What of the updates becomes the result.
+
+    Args:
+        before: Prediction before the first update, ``(B, 3, H, W)``.
+        after: Prediction after the updates, ``(B, 3, H, W)``.
+        mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        refined: Parts of the hole that may change, ``(B, 1, H, W)`` of {0, 1}; None for all of it.
+        sigma: Standard deviation of the Gaussian of :func:`coarse_change`, px; None to take ``after`` as it is.
+
+    Returns:
+        ``(B, 3, H, W)``.
+    """
+    if sigma is not None:
+        return coarse_change(before, after, mask if refined is None else mask * refined, sigma)
+    return after if refined is None else torch.where(refined > 0, after, before)

@@ -21,7 +21,7 @@ from refine.core.composite import composite
 from refine.core.history import OptimizationHistory
 from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
 from refine.core.objective import Objective
-from refine.core.optimization import coarse_change, single_evaluation, trainable_copy
+from refine.core.optimization import changed, single_evaluation, trainable_copy
 from refine.core.per_level import at_level, numbers, positive
 from refine.core.pyramid import Pyramid, enlarge, make_level
 from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
@@ -249,8 +249,8 @@ class Refiner:
                 loss = comparison.loss(prediction).sum()
             value, detached = loss.item(), level.crop(prediction.detach())
             finite = history.add(value, detached)
-            if update == 0 and self.keep_detail:
-                before = detached
+            if update == 0:
+                first = detached
             tell(update, value, detached)
             if not finite or optimizer is None or update == steps or history.settled(at_level(self.tolerance, index)):
                 break
@@ -258,9 +258,9 @@ class Refiner:
             self._differentiate(loss, z.values())
             optimizer.step(single_evaluation(loss))
         prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
-        if self.keep_detail and kept > 0:
-            sigma = at_level(self.keep_detail, index) * self.pyramid.factor
-            prediction = coarse_change(before, prediction, level.crop(level.mask), sigma)
+        if kept > 0:
+            sigma = at_level(self.keep_detail, index) * self.pyramid.factor if self.keep_detail else None
+            prediction = changed(first, prediction, level.crop(level.mask), comparison.refined, sigma)
         losses = history.losses if bool(comparison.has_pixels) else []
         guided = float(comparison.guided_fraction)
         return LevelResult.of(level, prediction, start, losses, kept, guided, skipped=steps < planned)

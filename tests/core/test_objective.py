@@ -76,6 +76,25 @@ def test_an_adaptive_erosion_compares_thin_holes_too():
     assert losses[0][1] == losses[1][1]
 
 
+def test_thin_parts_are_left_out_and_wide_ones_compared_as_ever():
+    wide, both = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    wide[..., 8:40, 8:40] = 1
+    both[..., 8:40, 8:40] = 1
+    both[..., 50:56, 4:60] = 1  # a stroke of 6 px
+    guide, prediction = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 64, 64)
+    alone = MultiscaleL1(3).prepare(level_with(wide), guide)
+    comparison = MultiscaleL1(3, narrowest=12).prepare(level_with(both), guide)
+    assert (
+        comparison.loss(prediction)
+        == alone.loss(prediction)
+        != MultiscaleL1(3).prepare(level_with(both), guide).loss(prediction)
+    )
+    assert torch.equal(comparison.refined, wide)  # to its rim
+    assert MultiscaleL1(3, narrowest=4).prepare(level_with(both), guide).refined[..., 50:56, 4:60].all()
+    stroke = MultiscaleL1(3, narrowest=12).prepare(level_with(both - wide), guide)
+    assert not stroke.has_pixels.any() and not stroke.refined.any()
+
+
 def test_a_full_hole_has_no_known_term():
     level = level_with(torch.ones(1, 1, 64, 64))
     guide = torch.full((1, 3, 32, 32), 0.5)
@@ -91,7 +110,7 @@ def test_each_image_of_a_batch_has_a_loss_of_its_own():
     assert comparison.loss(torch.ones(2, 3, 64, 64)).tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
-@pytest.mark.parametrize("arguments", [{"erosion": 14}, {"erosion": -1}, {"known_weight": -1}])
+@pytest.mark.parametrize("arguments", [{"erosion": 14}, {"erosion": -1}, {"known_weight": -1}, {"narrowest": 0}])
 def test_bad_settings_are_refused_by_name(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MultiscaleL1(**arguments)

@@ -70,6 +70,19 @@ class Shift(Toy):
         return Features({"plane": plane, "other": torch.zeros_like(plane)})
 
 
+@pytest.mark.parametrize("keep_detail", [None, 1.0])
+def test_thin_parts_keep_the_prediction_of_the_network(keep_detail):
+    image, mask = scene()
+    mask[..., 56:60, 4:60] = 1  # a stroke below the square
+    narrow = {"keep_detail": keep_detail, "steps": 3, "lr": 0.05}
+    plain = Refiner(Shift(), Pyramid(32), MultiscaleL1(1), steps=0)(image, mask).image
+    everywhere = Refiner(Shift(), Pyramid(32), MultiscaleL1(1), **narrow)(image, mask).image
+    result = Refiner(Shift(), Pyramid(32), MultiscaleL1(1, narrowest=12), **narrow)(image, mask).image
+    assert torch.equal(result[..., 56:60, 4:60], plain[..., 56:60, 4:60]) or keep_detail
+    assert (result - plain)[..., 57:59, 4:60].abs().max() < 1e-3 < (everywhere - plain)[..., 57:59, 4:60].abs().max()
+    assert (result - plain)[..., 24:40, 24:40].abs().min() > 1e-3
+
+
 def test_one_sgd_step_by_hand():
     """d loss / d z sums to sign / 3 per channel, so lr moves the mean of the guided pixels by lr * |g|^2 on average."""
     image, mask = scene()
