@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import composed_once
 from forked import forks
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
@@ -22,6 +23,13 @@ def empty_cache(tmp_path_factory):
     """Weights that lie in the cache of whoever runs the tests change nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def once():
+    """The file of a test says where it needs more: ``overrides._compose.__wrapped__`` composes always."""
+    with composed_once():
         yield
 
 
