@@ -15,7 +15,10 @@ import polars as pl
 import pytest
 from finished import write_study
 from generated import refine, save
+from jobs import jobs_here
 from PIL import Image
+
+from refine.studies import pipeline
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "experiments" / "README.md").read_text()
@@ -101,11 +104,13 @@ def test_the_plan_holds_every_setting_of_a_job(guide, common, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, common) -> tuple[list[str], str]:
-    """A study of one arm on three photos: its command without output, and what it said, run whole."""
+    """A study of one arm on three photos: its command without output, and what it said, run whole in this process."""
     place = tmp_path_factory.mktemp("small")
     folder = write_study(place / "q", "{question: '?', base: [masks=thick], arms: {a: [refiner.steps=2]}}")
     command = ["study", str(folder), f"input={photos(place / 'in', 3)}", *common]
-    outcome = refine(*command, f"output={place / 'out'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "launch", jobs_here)
+        outcome = refine(*command, f"output={place / 'out'}")
     assert outcome.status == 0, outcome.err
     return command, outcome.out
 
@@ -148,8 +153,17 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "basic"])
-@pytest.mark.parametrize("moment", [".study/jobs/jobs.json", "plain/.refine/config.yaml", "a/*.png"])
+@pytest.mark.parametrize(
+    ("moment", "launcher"),
+    [
+        (".study/jobs/jobs.json", "basic"),
+        ("plain/.refine/config.yaml", "joblib"),
+        ("a/*.png", "basic"),
+        pytest.param(".study/jobs/jobs.json", "joblib", marks=pytest.mark.thorough),
+        pytest.param("plain/.refine/config.yaml", "basic", marks=pytest.mark.thorough),
+        pytest.param("a/*.png", "joblib", marks=pytest.mark.thorough),
+    ],
+)
 def test_ctrl_c_says_in_a_sentence_what_is_done(tmp_path, common, launcher, moment):
     """As a terminal does it: SIGINT to the whole process group, before, between and during the work of the jobs."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")

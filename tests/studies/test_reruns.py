@@ -17,14 +17,14 @@ import pytest
 import yaml
 from finished import write_study
 from generated import pair, photo, refine, save
+from jobs import jobs_here
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from refine import __version__
 from refine.config import schema
 from refine.config.overrides import CONFIGS
-from refine.inference import fingerprint, launch
-from refine.inference.finished_run import write_job
+from refine.inference import fingerprint
 from refine.studies import pipeline, plots
 from refine.studies.spec import CONTROLS
 
@@ -65,14 +65,6 @@ def world(folder: Path, tiny_weights: Path) -> None:
     (folder / "configs" / "preset").mkdir(parents=True)
     (folder / "configs" / "preset" / "house.yaml").write_text("# @package _global_\nrefiner: {steps: 2, lr: 0.03}\n")
     write_study(folder / "q", "{question: '?', arms: {a: []}}")
-
-
-def jobs_here(jobs, folder, launcher) -> int:
-    """The jobs of a study, done in this process."""
-    for job in jobs:
-        status, reason = launch._predict(job.overrides)
-        write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": "here"}, job.record)
-    return 0
 
 
 @pytest.fixture(autouse=True, scope="module")
