@@ -4,7 +4,6 @@ Everything is run for real, in this process: `refine predict`, and `refine study
 """
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
@@ -22,7 +21,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from refine import __version__
-from refine.config import schema
 from refine.config.overrides import CONFIGS
 from refine.inference import fingerprint
 from refine.studies import pipeline, plots
@@ -74,9 +72,6 @@ def quick():
         patch.setattr(pipeline, "launch", jobs_here)
         patch.setattr(plots, "draw", lambda *_: {})
         patch.delitem(CONTROLS, "upscaled")
-        compose = functools.cache(lambda folder, *arguments: schema.compose_(*arguments))
-        patch.setattr(schema, "compose_", schema.compose, raising=False)
-        patch.setattr(schema, "compose", lambda command, overrides: compose(os.getcwd(), command, tuple(overrides)))
         yield
 
 
