@@ -1,5 +1,6 @@
 """What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,11 @@ from refine.backbones.lama.generator import LaMaConfig, build
 torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
+
+
+def pytest_collection_finish():
+    """The collector need not look at what is imported again and again: with torch and Lightning that takes 0.3 s."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -122,7 +122,10 @@ def without_cost(table: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common):
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common, monkeypatch, launched):
+    if not launched:
+        monkeypatch.setattr(pipeline, "launch", jobs_here)
     text = "{question: '?', base: [masks=thick], arms: {good: [refiner.steps=1], bad: ['refiner.optimize=[nowhere]']}}"
     photos(tmp_path / "in", 2)
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")

@@ -176,12 +176,18 @@ CHANGES = {
 }  # fmt: skip
 
 
-ALONE = ("file of the preset", "precision", "mask_threshold", "mask_dilate", "mask_invert")
-"""Changes that are tried with `refine predict` alone: the study meets others of their kind."""
+ALONE = {
+    *("file of the preset", "precision", "learning rate", "mask_threshold", "mask_dilate", "mask_invert"),
+    *("mask_channel", "code of the backbone", "code that the objective imports"),
+}
+"""Changes that `make test` tries with `refine predict` alone: there the study meets others of their kind."""
+
+TRIED = [(name, name not in ALONE) for name in CHANGES]
+TRIED += [pytest.param(name, True, marks=pytest.mark.thorough) for name in CHANGES if name in ALONE]
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_what_changes_pixels_makes_results_again(again, name):
+@pytest.mark.parametrize(("name", "studied"), TRIED)
+def test_what_changes_pixels_makes_results_again(again, name, studied):
     change = CHANGES[name]
     folder = again(change.before)
     before = results(folder)
@@ -196,7 +202,7 @@ def test_what_changes_pixels_makes_results_again(again, name):
     assert outcome.status == 0 and "1 done in" in outcome.err
     made = (folder / "out" / ("a.png" if change.kept else "a.jpg")).read_bytes()
     assert made != before[folder / "out" / "a.png"][0]
-    if name in ALONE:
+    if not studied:
         return
     before = results(folder / "study")
     if change.kept:
