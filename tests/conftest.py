@@ -1,6 +1,10 @@
 """What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
+# ruff: noqa: E402 (the collector stops before what is large is imported)
 import gc
+
+gc.disable()  # until all is imported
+
 import os
 import signal
 from pathlib import Path
@@ -22,6 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 def pytest_collection_finish():
     """The collector need not look at what is imported again and again: with torch and Lightning that takes 0.3 s."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
