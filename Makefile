@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL ?= 2
+# A file stays in one process, which then makes once what its tests share; those that start processes come early.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test thorough gpu lint clean
 
@@ -17,10 +19,10 @@ demo: $(VENV)/ready  ## refine a real photo with the bundled backbone -> demo/
 	@echo "look at demo/comparison.png: hole, plain, refined"
 
 test: lint  ## everything that must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD)
 
 thorough: lint  ## also the further variants of tests that start processes: every signal, launcher and way of starting
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD) -m ""
 
 # On a bare machine with CUDA where torch and the other packages are there already: `make gpu GPU_PYTHON=python3`.
 GPU_PYTHON ?= $(BIN)/python

@@ -1,11 +1,17 @@
 """What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
+# ruff: noqa: E402 (the collector stops before what is large is imported)
+import gc
+
+gc.disable()  # until all is imported
+
 import os
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from composed import composed_once
 from forked import forks
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
@@ -17,11 +23,24 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
 
 
+def pytest_collection_finish():
+    """The collector need not look at what is imported again and again: with torch and Lightning that takes 0.3 s."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def empty_cache(tmp_path_factory):
     """Weights that lie in the cache of whoever runs the tests change nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def once():
+    """The file of a test says where it needs more: ``overrides._compose.__wrapped__`` composes always."""
+    with composed_once():
         yield
 
 

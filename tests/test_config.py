@@ -24,6 +24,7 @@ from refine.config import (
     StudyConfig,
     build,
     compose,
+    overrides,
     plain,
 )
 from refine.data.masks import KINDS
@@ -295,7 +296,8 @@ def test_checked_values():
 # Beside other users of Hydra
 
 
-def test_an_application_with_its_own_hydra_stays_intact(tmp_path):
+def test_an_application_with_its_own_hydra_stays_intact(tmp_path, monkeypatch):
+    monkeypatch.setattr(overrides, "_compose", overrides._compose.__wrapped__)  # no copies of earlier ones
     (tmp_path / "app.yaml").write_text("a: 1\n")
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         before = GlobalHydra.instance().hydra

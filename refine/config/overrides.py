@@ -6,6 +6,7 @@ are.
 """
 
 import difflib
+import functools
 import os
 import re
 import threading
@@ -221,6 +222,7 @@ def _unquoted(value: str) -> str:
     return value
 
 
+@functools.lru_cache(maxsize=1024)  # the arms of a study share most of theirs, and the parser is slow
 def _checked(override: str) -> str:
     try:
         parsed = OverridesParser.create().parse_override(override)

@@ -72,10 +72,7 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
     """
     if not jobs:
         return 0
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
-    write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
-    (folder / STOP).unlink(missing_ok=True)
+    write_jobs(jobs, folder)
     arguments = {
         "jobs": quoted(str(folder)),
         "job": ",".join(quoted(job.name) for job in jobs),
@@ -95,6 +92,19 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
                 process.wait()  # until the jobs at work have concluded
         return 130
     return _stopped(folder) or (status if status in STOPPED else 0)
+
+
+def write_jobs(jobs: Sequence[Job], folder: Path) -> None:
+    """Note down what :func:`task` is to do.
+
+    Args:
+        jobs: Jobs with different names.
+        folder: Folder for the launcher's own files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
+    write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
+    (folder / STOP).unlink(missing_ok=True)
 
 
 def _stop(folder: Path, status: int) -> None:

@@ -44,7 +44,7 @@ def test_first_masks_are_those_of_the_published_generator(kind):
 @pytest.mark.parity
 @needs_fixtures
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("side", [256, 512])
+@pytest.mark.parametrize("side", [256, pytest.param(512, marks=pytest.mark.thorough)])
 def test_1500_masks_have_the_published_statistics(kind, side):
     expected = json.loads((FIXTURES / "pub_metrics_masks.json").read_text())["masks"][f"{kind}_{side}"]
     area = areas(kind, (side, side), expected["n"], seed=1000 + side)

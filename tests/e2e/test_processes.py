@@ -226,10 +226,11 @@ def test_launched_shards_are_gathered(folder, tiny, launcher):
 
 
 @pytest.mark.slow
-def test_ctrl_c_to_launched_shards_says_in_a_sentence_what_is_done(folder, tiny):
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=thorough)])
+def test_ctrl_c_to_launched_shards_says_in_a_sentence_what_is_done(folder, tiny, launcher):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments = [f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=60"]
-    command = [sys.executable, "-m", "refine", "predict", "launcher=joblib", "shards=3", *arguments]
+    command = [sys.executable, "-m", "refine", "predict", f"launcher={launcher}", "shards=3", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         until(lambda: results(folder / "out"))
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does it

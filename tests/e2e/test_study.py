@@ -15,7 +15,10 @@ import polars as pl
 import pytest
 from finished import write_study
 from generated import refine, save
+from jobs import jobs_here
 from PIL import Image
+
+from refine.studies import pipeline
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "experiments" / "README.md").read_text()
@@ -100,14 +103,16 @@ def test_the_plan_holds_every_setting_of_a_job(guide, common, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, common) -> tuple[list[str], str]:
-    """A study of one arm on three photos: its command without output, and what it said, run whole."""
+def small(tmp_path_factory, common) -> tuple[list[str], str, Path]:
+    """A study of one arm on three photos, run whole in this process: command without output, what it said, output."""
     place = tmp_path_factory.mktemp("small")
     folder = write_study(place / "q", "{question: '?', base: [masks=thick], arms: {a: [refiner.steps=2]}}")
     command = ["study", str(folder), f"input={photos(place / 'in', 3)}", *common]
-    outcome = refine(*command, f"output={place / 'out'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "launch", jobs_here)
+        outcome = refine(*command, f"output={place / 'out'}")
     assert outcome.status == 0, outcome.err
-    return command, outcome.out
+    return command, outcome.out, place / "out"
 
 
 def without_cost(table: str) -> list[str]:
@@ -117,7 +122,10 @@ def without_cost(table: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common):
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common, monkeypatch, launched):
+    if not launched:
+        monkeypatch.setattr(pipeline, "launch", jobs_here)
     text = "{question: '?', base: [masks=thick], arms: {good: [refiner.steps=1], bad: ['refiner.optimize=[nowhere]']}}"
     photos(tmp_path / "in", 2)
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
@@ -131,8 +139,8 @@ def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common):
 
 
 @pytest.mark.slow
-def test_killed_and_continued_gives_the_same_table(tmp_path, small):
-    command, said = small
+def test_killed_and_continued_gives_the_same_table(tmp_path, small, monkeypatch):
+    command, said, _ = small
     command = [*command, f"output={tmp_path}"]
     run = [sys.executable, "-m", "refine", *command]
     with subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -141,6 +149,7 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small):
         process.stderr.read()  # until the last process that holds it is gone: no orphan works on
     done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*.png")}
     assert 3 <= len(done) < 9
+    monkeypatch.setattr(pipeline, "launch", jobs_here)
     continued = refine(*command)
     assert continued.status == 0 and "3 jobs, 0 complete" not in continued.err
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in done.items())
@@ -148,8 +157,17 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "basic"])
-@pytest.mark.parametrize("moment", [".study/jobs/jobs.json", "plain/.refine/config.yaml", "a/*.png"])
+@pytest.mark.parametrize(
+    ("moment", "launcher"),
+    [
+        (".study/jobs/jobs.json", "basic"),
+        ("plain/.refine/config.yaml", "joblib"),
+        ("a/*.png", "basic"),
+        pytest.param(".study/jobs/jobs.json", "joblib", marks=pytest.mark.thorough),
+        pytest.param("plain/.refine/config.yaml", "basic", marks=pytest.mark.thorough),
+        pytest.param("a/*.png", "joblib", marks=pytest.mark.thorough),
+    ],
+)
 def test_ctrl_c_says_in_a_sentence_what_is_done(tmp_path, common, launcher, moment):
     """As a terminal does it: SIGINT to the whole process group, before, between and during the work of the jobs."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -186,7 +204,9 @@ def wait_for(file: Path, seconds: float = 120) -> None:
 @pytest.mark.parametrize("launcher", [pytest.param("joblib", marks=pytest.mark.thorough), "submitit_local"])
 def test_launchers_give_the_same_table(tmp_path, small, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    command, said = small
+    command, said, there = small
+    shutil.copytree(there / "upscaled", tmp_path / "upscaled")  # complete, so that two jobs are left
     outcome = refine(*command, f"output={tmp_path}", f"launcher={launcher}")
+    assert "3 jobs, 1 complete" in outcome.err
     assert outcome.status == 0, outcome.err
     assert without_cost(outcome.out) == without_cost(said)

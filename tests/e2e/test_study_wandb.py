@@ -8,7 +8,10 @@ import pytest
 import wandb
 from finished import write_study
 from generated import photo, refine, save
+from jobs import jobs_here
 from offline import OfflineRun, runs
+
+from refine.studies import pipeline
 
 TEXT = "{question: 'Which?', base: [masks=thin], each: {mask_seed: [1, 2]}, arms: {a: [refiner.steps=1]}}"
 RUNS = [f"{seed}/{arm}" for seed in (1, 2) for arm in ("plain", "upscaled", "a")]
@@ -16,8 +19,9 @@ RUNS = [f"{seed}/{arm}" for seed in (1, 2) for arm in ("plain", "upscaled", "a")
 
 @pytest.fixture(scope="module", autouse=True)
 def elsewhere(tmp_path_factory):
-    """Nothing of the user's W&B."""
+    """Nothing of the user's W&B; the jobs are done in this process."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "launch", jobs_here)
         for name in ("MODE", "API_KEY", "PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "RUN_ID", "SWEEP_ID"):
             patch.delenv(f"WANDB_{name}", raising=False)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
@@ -101,11 +105,15 @@ def test_again_runs_nothing_and_continues_the_same_run(output, command):
     assert {name: len(runs(output / name)) for name in RUNS} == arms and len(runs(output, ".study")) == count
 
 
+@pytest.fixture(scope="module")
+def whole(output, command):
+    """What the same command says that runs nothing again."""
+    return refine(*command, "logger=wandb")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["init", "Table", "Html"])
-def test_a_logger_that_fails_hurts_no_study(output, command, monkeypatch, broken):
-    whole = refine(*command, "logger=wandb")
-
+def test_a_logger_that_fails_hurts_no_study(output, command, whole, monkeypatch, broken):
     def refuse(*_, **__):
         raise ConnectionResetError("Connection lost")
 

@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "experiments" / "sweep.yaml"
-VALUES = [(1, 0.002), (1, 0.008), (2, 0.008)]  # updates and learning rates, as the sweep might choose them
+VALUES = [(1, 0.002), (2, 0.008)]  # updates and learning rates, as the sweep might choose them
 SMALL = {"data.side": 64, "pyramid.smallest_side": 32, "panels.count": 0}  # what the sweep leaves out
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A working directory in which two agents, each with a device of its own, did three runs."""
+    """A working directory in which two agents, each with a device of its own, did a run each."""
     place = tmp_path_factory.mktemp("sweep")
     save(place / "photos" / "a.png", photo(70, 66))
     (place / "queue").mkdir()
@@ -29,16 +29,10 @@ def place(tmp_path_factory) -> Path:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment |= {"WANDB_MODE": "offline", "HOME": str(place), "PATH": path}
-    command = [sys.executable, ROOT / "tests" / "helpers" / "agent.py", SWEEP, place / "queue"]
-    agents = [
-        subprocess.Popen(
-            command, cwd=place, env=environment | {"CUDA_VISIBLE_DEVICES": device}, stderr=subprocess.PIPE, text=True
-        )
-        for device in ("0", "1")
-    ]
-    said = [agent.communicate(timeout=300)[1] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], said
-    assert not any("Ignoring" in words or "was locked by" in words for words in said), said
+    command = [sys.executable, ROOT / "tests" / "helpers" / "agent.py", SWEEP, place / "queue", "0", "1"]
+    agents = subprocess.run(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert agents.returncode == 0, agents.stderr
+    assert "Ignoring" not in agents.stderr and "was locked by" not in agents.stderr, agents.stderr
     return place
 
 

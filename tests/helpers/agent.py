@@ -1,6 +1,6 @@
 """W&B's agent without its server: the agent's own loop, command line, environment and processes.
 
-    python agent.py <sweep.yaml> <folder with a JSON file per run>
+    python agent.py <sweep.yaml> <folder with a JSON file per run> <device of an agent> ...
 
 What the server would answer comes from files: ``<run id>.json`` holds the values that it would have chosen. It is a
 double of the server's side of a sweep, so it shows what a run is started with, not how a server shows the run.
@@ -42,5 +42,15 @@ def main(sweep: Path, queue: Path) -> None:
     run_agent("someone/refine/sweep0")
 
 
-if __name__ == "__main__":
+def fork(device: str) -> int:
+    """An agent in a process of its own, which need not import W&B again; gives its id."""
+    if agent := os.fork():
+        return agent
+    os.environ["CUDA_VISIBLE_DEVICES"] = device
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    agents = [fork(device) for device in sys.argv[3:]]
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(agent, 0)[1]) != 0 for agent in agents))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 SERVER = """
 import json, os, signal, sys
-import refine.inference.pipeline
 from refine.__main__ import main
+from refine.inference.startup import collector_at_rest
+with collector_at_rest():
+    import refine.inference.pipeline
 for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()

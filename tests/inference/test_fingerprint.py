@@ -26,7 +26,7 @@ def run(tmp_path, tiny_weights, monkeypatch):
     shutil.copytree(tmp_path / "in", tmp_path / "truth")
     shutil.copy(tiny_weights, tmp_path / "weights.safetensors")
     section = yaml.safe_load((CONFIGS / "backbone" / "lama.yaml").read_text())
-    section |= {"_target_": "fingerprint_adapter.Mine", "weights": str(tmp_path / "weights.safetensors")}
+    section |= {"_target_": "fingerprint_adapter.Mine", "weights": "weights.safetensors"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(section | {"native_size": 16}))
     (tmp_path / "fingerprint_adapter.py").write_text(ADAPTER)
     (tmp_path / "fingerprint_loss.py").write_text(LOSS)

@@ -4,7 +4,6 @@ Everything is run for real, in this process: `refine predict`, and `refine study
 """
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
@@ -17,14 +16,13 @@ import pytest
 import yaml
 from finished import write_study
 from generated import pair, photo, refine, save
+from jobs import jobs_here
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from refine import __version__
-from refine.config import schema
 from refine.config.overrides import CONFIGS
-from refine.inference import fingerprint, launch
-from refine.inference.finished_run import write_job
+from refine.inference import fingerprint
 from refine.studies import pipeline, plots
 from refine.studies.spec import CONTROLS
 
@@ -67,14 +65,6 @@ def world(folder: Path, tiny_weights: Path) -> None:
     write_study(folder / "q", "{question: '?', arms: {a: []}}")
 
 
-def jobs_here(jobs, folder, launcher) -> int:
-    """The jobs of a study, done in this process."""
-    for job in jobs:
-        status, reason = launch._predict(job.overrides)
-        write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": "here"}, job.record)
-    return 0
-
-
 @pytest.fixture(autouse=True, scope="module")
 def quick():
     """Studies in this process, with one control and without plots: what is made again does not depend on them."""
@@ -82,9 +72,6 @@ def quick():
         patch.setattr(pipeline, "launch", jobs_here)
         patch.setattr(plots, "draw", lambda *_: {})
         patch.delitem(CONTROLS, "upscaled")
-        compose = functools.cache(lambda folder, *arguments: schema.compose_(*arguments))
-        patch.setattr(schema, "compose_", schema.compose, raising=False)
-        patch.setattr(schema, "compose", lambda command, overrides: compose(os.getcwd(), command, tuple(overrides)))
         yield
 
 
@@ -189,12 +176,18 @@ CHANGES = {
 }  # fmt: skip
 
 
-ALONE = ("file of the preset", "precision", "mask_threshold", "mask_dilate", "mask_invert")
-"""Changes that are tried with `refine predict` alone: the study meets others of their kind."""
+ALONE = {
+    *("file of the preset", "precision", "learning rate", "mask_threshold", "mask_dilate", "mask_invert"),
+    *("mask_channel", "code of the backbone", "code that the objective imports"),
+}
+"""Changes that `make test` tries with `refine predict` alone: there the study meets others of their kind."""
+
+TRIED = [(name, name not in ALONE) for name in CHANGES]
+TRIED += [pytest.param(name, True, marks=pytest.mark.thorough) for name in CHANGES if name in ALONE]
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_what_changes_pixels_makes_results_again(again, name):
+@pytest.mark.parametrize(("name", "studied"), TRIED)
+def test_what_changes_pixels_makes_results_again(again, name, studied):
     change = CHANGES[name]
     folder = again(change.before)
     before = results(folder)
@@ -209,7 +202,7 @@ def test_what_changes_pixels_makes_results_again(again, name):
     assert outcome.status == 0 and "1 done in" in outcome.err
     made = (folder / "out" / ("a.png" if change.kept else "a.jpg")).read_bytes()
     assert made != before[folder / "out" / "a.png"][0]
-    if name in ALONE:
+    if not studied:
         return
     before = results(folder / "study")
     if change.kept:
