@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: demo test thorough lint clean
+.PHONY: demo docs test thorough lint clean
 
 # The constraints keep torch at one version for everybody: the CPU build where only that is offered, CUDA elsewhere.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -15,6 +15,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready  ## refine a real photo with the bundled backbone -> demo/
 	$(BIN)/python scripts/demo.py demo
 	@echo "look at demo/comparison.png: hole, plain, refined"
+
+docs: $(VENV)/ready  ## the site -> site/index.html; a warning ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: lint  ## everything that must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal
@@ -29,4 +32,4 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,14 +3,13 @@
 import re
 from typing import Any
 
-from documentation import generated, pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from mkdocs.utils import get_relative_url
+
+from documentation import generated, pages
 
 ORIGIN: dict[str, str] = {}  # page of the site -> its file in the repository
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
-SCRIPT = "iframe-worker.js"
 WIDE = ("backbones.md", "measured/", "source/")  # pages that need the room of the table of contents
 ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):(?=<code>)")
 
@@ -68,18 +67,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         page.meta["hide"] = ["toc"]
     text = generated.filled(markdown)
     return pages.rewritten(text, path) if path else text
-
-
-def on_page_context(context: Any, page: Any, config: MkDocsConfig, **_: Any) -> Any:
-    """The theme takes the address of this script as it is; it depends on the page.
-
-    Args:
-        context: Variables of the template.
-        page: Page of the site.
-        config: Configuration of the site.
-    """
-    config.extra["polyfills"] = [get_relative_url(SCRIPT, page.url)]
-    return context
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -1,6 +1,6 @@
 """The figure of the page on the method: each level of a pyramid, from its hole to its result, with its loss.
 
-    PYTHONPATH=scripts python -m documentation.figure docs/images/levels.jpg
+PYTHONPATH=scripts python -m documentation.figure docs/images/levels.jpg
 """
 
 import sys
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import HOLES, draw_mask
 from matplotlib import pyplot
 from PIL import Image
 from skimage import data
 from torch import Tensor
 
 import refine
+from demo import HOLES, draw_mask
 
 SETTINGS = ("backbone=small", "preset=paper", "pyramid.smallest_side=128", "device=cpu")
 HOLE = torch.tensor([1.0, 0.0, 0.63])[None, :, None, None]  # color
 COLUMNS = ("hole", "network alone", "guide", "refined")
-PHOTO, CENTER, SIDE = "coffee", (0.5, 0.62), 0.85  # of the part that is shown, as shares of the height and width, and of the short side
+PHOTO, CENTER, SIDE = (
+    "coffee",
+    (0.5, 0.62),
+    0.85,
+)  # of the part that is shown, as shares of the height and width, and of the short side
 
 
 def photo(name: str) -> tuple[Tensor, Tensor]:
@@ -72,7 +76,9 @@ def draw(image: Tensor, mask: Tensor, refiner: refine.Refiner, target: Path) -> 
 def _curve(axis: pyplot.Axes, losses: Tensor) -> None:
     if not len(losses):
         axis.set_axis_off()
-        axis.text(0, 0.5, "the coarsest level:\nthe network alone,\nand the guide of\nthe next one", fontsize=14, va="center")
+        axis.text(
+            0, 0.5, "the coarsest level:\nthe network alone,\nand the guide of\nthe next one", fontsize=14, va="center"
+        )
         return
     axis.plot(losses[:, 0], linewidth=2.5)
     axis.set_ylim(bottom=0)

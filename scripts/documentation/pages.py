@@ -1,7 +1,7 @@
 """Which file of the repository is which page of the site, and links between them.
 
-Pages link to files by their place in the repository, so that the links work there too. What lies outside of ``docs/`` is
-not copied: texts become pages of their own, other files pages that show them.
+Pages link to files by their place in the repository, so that the links work there too. What lies outside of ``docs/``
+is not copied: texts become pages of their own, other files pages that show them.
 """
 
 import posixpath

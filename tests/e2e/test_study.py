@@ -18,7 +18,7 @@ from generated import refine, save
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "experiments" / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "ablation.md").read_text()
 
 
 def smooth(seed: int, width=64, height=48) -> np.ndarray:
