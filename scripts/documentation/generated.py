@@ -27,12 +27,14 @@ def backbones() -> str:
 
     rows = []
     for row in entries(names([]), []):
-        network = re.sub(r"https?://\S+", lambda found: f"[{found[0].split('//')[1]}]({found[0]})", row["paper"] or "")
         about = read(f"backbone/{row['name']}").comment.partition(" Model card:")[0]
         card = f"refine/weights/bundled/{row['name']}.md"
-        weights = f"bundled ([card](../{card}))" if (ROOT / card).is_file() else row["manual"] or "none"
+        bundled = (ROOT / card).is_file()
+        weights = f"bundled ([card](../{card}))" if bundled else _linked(row["manual"] or "none")
         sizes = (row["parameters"] or "yours", row["native_size"])
-        rows.append((f"`{row['name']}`", about, network, *sizes, row["license"] or "yours", weights))
+        rows.append(
+            (f"`{row['name']}`", about, _linked(row["paper"] or ""), *sizes, row["license"] or "yours", weights)
+        )
     return _table(("backbone=", "network", "paper", "parameters", "native px", "license", "weights"), rows)
 
 
@@ -77,10 +79,9 @@ def commands() -> str:
 
     parts = []
     for name in COMMANDS:
-        lines = _docstring(f"refine/cli/{name}.py").strip().split("\n")
-        link = f"Its settings: [{name}](settings.md#{name})."
-        parts.append(f"## refine {name}\n\n{lines[0]}\n\n```text\n" + "\n".join(lines[1:]).strip("\n"))
-        parts.append(f"\n```\n\n{link}\n\n")
+        lines = _docstring(f"refine/cli/{name}.py").splitlines()
+        text = "\n".join(line if line.startswith("    ") else _plain(line) for line in lines)
+        parts.append(f"## refine {name}\n\n{text}\n\nIts settings: [{name}](settings.md#{name}).\n\n")
     return "".join(parts) + f"## Options\n\n```text\n{OPTIONS}\n```\n"
 
 
@@ -92,10 +93,18 @@ def api(package: str) -> str:
     """
     top = public("refine")
     names = top if package == "refine" else [name for name in public(package) if name not in top]
-    parts = [f"::: {package}.{name}\n    options: {{heading_level: 2}}\n" for name in names]
+    parts = [
+        f"::: {_path(package, name)}\n    options: {{heading_level: 2, heading: {package}.{name}}}\n" for name in names
+    ]
     also = [name for name in public(package) if name not in names]
     links = ", ".join(f"[{name}][refine.{name}]" for name in also)
     return "\n".join(parts) + (f"\nAlso here: {links}.\n" if also else "")
+
+
+def _path(package: str, name: str) -> str:
+    """Where a name is found: in its module, where that has the same name."""
+    module = ROOT.joinpath(*package.split("."), f"{name}.py")
+    return f"{package}.{name}.{name}" if module.is_file() else f"{package}.{name}"
 
 
 def public(package: str) -> list[str]:
@@ -137,9 +146,15 @@ def _settings(file: SettingsFile) -> str:
     return built + _table(("setting", "default", "meaning"), rows)
 
 
+def _linked(text: str) -> str:
+    """Text whose addresses are links, shown by their last parts."""
+    return re.sub(r"https?://[\w.]+/((?:abs/)?)(\S+)", r"[\2](\g<0>)", text)
+
+
 def _plain(text: str) -> str:
     """Text of a comment as markdown: what looks like HTML is shown."""
-    return re.sub(r"<(?=[\w/])", "&lt;", text) if "`" not in text else text
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if index % 2 else re.sub(r"<(?=[\w/])", "&lt;", part) for index, part in enumerate(parts))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
