@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: demo docs test thorough lint clean
+.PHONY: demo docs test thorough gpu lint clean
 
 # The constraints keep torch at one version for everybody: the CPU build where only that is offered, CUDA elsewhere.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -24,6 +24,11 @@ test: lint  ## everything that must pass
 
 thorough: lint  ## also the further variants of tests that start processes: every signal, launcher and way of starting
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) --dist worksteal -m ""
+
+# On a bare machine with CUDA where torch and the other packages are there already: `make gpu GPU_PYTHON=python3`.
+GPU_PYTHON ?= $(BIN)/python
+gpu:  ## all that only a GPU can answer, in 8 minutes -> gpu/gpu.md
+	$(GPU_PYTHON) scripts/benchmarks/gpu.py output=gpu
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check --output-format=concise .

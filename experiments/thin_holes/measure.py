@@ -1,11 +1,10 @@
 """Does refinement help where the hole is thin? Strokes on photos, with erosion that is fixed and that adapts.
 
-    python experiments/thin_holes/measure.py <photos> <rows.jsonl> <SqueezeNet> [backbone [half [count [fills]]]]
+    python experiments/thin_holes/measure.py <photos> <rows.jsonl> <SqueezeNet> [backbone [half [count [arms]]]]
     python experiments/thin_holes/measure.py summary <rows.jsonl>
 
 Every second photo by name, from ``half`` (0 or 1) on: settings are chosen on one half and reported on the other. One
-line of JSON per photo, width of the strokes and arm; what is already in the file is not done again. ``fills`` is a
-folder for the pictures.
+line of JSON per photo, width of the strokes and arm; what is already in the file is not done again.
 """
 
 import json
@@ -25,8 +24,8 @@ from refine.metrics.image import psnr, ssim
 from refine.metrics.lpips import LPIPS
 
 SIDE = 512  # px: the middle square of a photo that is shrunk to this short side
-WIDTHS = (2, 4, 8, 12)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
-STROKES = 8
+WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
+STROKES = 8  # fewer of the thick ones, so that they cover no more than those of 12 px
 ARMS = {
     "plain": ("preset=plain",),
     "fixed": ("objective.adaptive=false",),
@@ -49,7 +48,7 @@ def strokes(name: str, width: int) -> torch.Tensor:
     """Bent strokes of one width as a mask ``(1, 1, SIDE, SIDE)``, 1 = hole; name and width seed them."""
     draw = random.Random(zlib.crc32(f"{name} {width}".encode()))
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    for _ in range(STROKES):
+    for _ in range(min(STROKES, 12 * STROKES // width)):
         (x, y), angle = (draw.uniform(0, SIDE), draw.uniform(0, SIDE)), draw.uniform(0, 2 * np.pi)
         points = [(x, y)]
         for _ in range(12):
@@ -61,15 +60,16 @@ def strokes(name: str, width: int) -> torch.Tensor:
 
 
 def measure(
-    photos: str, rows: str, weights: str, backbone: str = "small", half: str = "0", count: str = "24", fills: str = ""
+    photos: str, rows: str, weights: str, backbone: str = "small", half: str = "0", count: str = "24", arms: str = ""
 ) -> None:
-    """Measure every photo, width and arm that the file of rows lacks."""
+    """Measure every photo, width and arm that the file of rows lacks; ``arms`` are some, comma-separated."""
     torch.set_num_threads(1)
     files = sorted(file for file in Path(photos).rglob("*") if file.suffix in (".jpg", ".png"))
     table, lpips = Path(rows), LPIPS(weights)
     lines = table.read_text().splitlines() if table.exists() else []
     done = {(row["backbone"], row["photo"], row["width"], row["arm"]) for row in map(json.loads, lines)}
-    refiners = {arm: refine.load(f"backbone={backbone}", *settings) for arm, settings in ARMS.items()}
+    chosen = arms.split(",") if arms else ARMS
+    refiners = {arm: refine.load(f"backbone={backbone}", *ARMS[arm]) for arm in chosen}
     for file in files[int(half) :: 2][: int(count)]:
         image = photo(file)
         for width in WIDTHS:
@@ -95,10 +95,6 @@ def measure(
                 }
                 with table.open("a") as out:
                     out.write(json.dumps(row) + "\n")
-                if fills:
-                    target = Path(fills) / f"{backbone}_{file.stem}_{width}_{arm}.png"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray((written[0] * 255).byte().permute(1, 2, 0).numpy()).save(target)
 
 
 def summary(rows: str) -> None:
@@ -110,8 +106,10 @@ def summary(rows: str) -> None:
     for backbone, half, width in sorted({key[:3] for key in found}):
         cell = (backbone, half, width)
         names = sorted({key[3] for key in found if key[:3] == cell})
-        whole = [name for name in names if all((*cell, name, arm) in found for arm in ARMS)]
         for arm, control in (("fixed", "plain"), ("adaptive", "plain"), ("adaptive", "fixed")):
+            whole = [name for name in names if {(*cell, name, arm), (*cell, name, control)} <= set(found)]
+            if len(whole) < 2:
+                continue
             ours = [found[*cell, name, arm] for name in whole]
             theirs = [found[*cell, name, control] for name in whole]
             updated = np.mean([row["updates"] > 0 for row in ours])

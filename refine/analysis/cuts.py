@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from refine.autograd import selective as frozen
 from refine.backbones.replay.tree import named_tensors
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import make_level
-from refine.core.types import Features, Level
+from refine.core.types import Features, Level, Sample
 
 MIB = 2**20
 
@@ -64,13 +64,14 @@ def survey(backbone: FrontRear, size: int, repeats: int = 3) -> Iterator[Cut]:
 
 
 def _scene(backbone: FrontRear, size: int) -> Level:
-    """Slow waves with a hole in the middle; nothing of it is random."""
+    """Slow waves with a hole in the middle, and what the backbone needs beside; the same each time."""
     at = torch.linspace(0, 4 * math.pi, size, device=backbone.device)
     waves = [torch.sin(at[:, None] * (c + 1) / 2) * torch.cos(at[None] * (3 - c) / 2) for c in range(3)]
     image, mask = (torch.stack(waves)[None] + 1) / 2, torch.zeros(1, 1, size, size, device=backbone.device)
     mask[..., size // 4 : size - size // 4, size // 4 : size - size // 4] = 1
     image, mask = image.to(backbone.dtype), mask.to(backbone.dtype)
-    return make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
+    level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
+    return replace(level, conditions=backbone.conditions(Sample("layers", image, mask), [level])[0])
 
 
 @dataclass(frozen=True)

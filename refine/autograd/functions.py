@@ -3,12 +3,14 @@
 Autograd keeps the input of a convolution for the gradient of its weight, which a frozen network never asks for, and
 the input of a padding or of a Fourier transform for its shape. Each rule here calls the original function and the
 backward kernel that autograd would call (bit-equal results), and keeps only what that kernel reads: a frozen weight by
-reference, one bit per element of a ReLU, otherwise numbers. See Bhatia and Dangel, "Lowering PyTorch's Memory
+reference, one bit per element of a ReLU, otherwise numbers. Of a norm and the activation behind it, which read a full
+input each, one is kept. See Bhatia and Dangel, "Lowering PyTorch's Memory
 Consumption for Selective Differentiation" (2024).
 """
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,13 +80,13 @@ class BatchNorm(_Rule):
         return dx.to(grad.dtype), None, None, None, None
 
 
-class Padding(_Rule):
-    """Padding by reflection or replication; keeps nothing."""
+class ByShape(_Rule):
+    """Padding by reflection or replication, and mean pooling; keeps nothing."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, call: Call, kernel: str, pad: list[int]) -> Tensor:
-        """``kernel``: name of the ATen function that differentiates it."""
-        ctx.shape, ctx.format, ctx.kernel, ctx.pad = x.shape, memory_format(x), kernel, pad
+    def forward(ctx: Any, x: Tensor, call: Call, kernel: str, geometry: tuple[Any, ...]) -> Tensor:
+        """``kernel``: name of the ATen function that differentiates it; ``geometry``: its further arguments."""
+        ctx.shape, ctx.format, ctx.kernel, ctx.geometry = x.shape, memory_format(x), kernel, geometry
         return call()
 
     @staticmethod
@@ -92,7 +94,7 @@ class Padding(_Rule):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The kernel reads nothing of the input but its shape."""
         x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)
-        return getattr(torch.ops.aten, ctx.kernel)(grad, x, ctx.pad), None, None, None
+        return getattr(torch.ops.aten, ctx.kernel)(grad, x, *ctx.geometry), None, None, None
 
 
 class Gate(_Rule):
@@ -119,6 +121,51 @@ class Gate(_Rule):
         else:
             torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=x)
         return x, None, None, None
+
+
+class AfterNorm(_Rule):
+    """SiLU and GELU of what a norm made; keeps the norm's input, as the norm does, and makes its output again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, norm: "Norm", differentiate: Callable[..., Tensor]) -> Tensor:
+        """``differentiate``: ATen's function of the gradient and ``x``."""
+        ctx.save_for_backward(norm.input)
+        ctx.function, ctx.differentiate = norm.function, differentiate
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """A norm costs next to nothing beside the convolutions around it."""
+        (x,) = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):  # the input has the dtype in which the norm ran
+            x = ctx.function(x)
+        return ctx.differentiate(grad, x), None, None, None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How the output of a norm is made again.
+
+    Attributes:
+        input: Input of the norm, without its graph.
+        function: The norm, its frozen parameters bound.
+        version: What torch counts of changes in place, of the output when it was made.
+    """
+
+    input: Tensor
+    function: Callable[[Tensor], Tensor]
+    version: int
+
+    def note_on(self, output: Tensor) -> None:
+        """Leave a note for :meth:`behind` on an output, which is forgotten with it."""
+        output.__dict__["_norm"] = self
+
+    @staticmethod
+    def behind(x: Tensor) -> "Norm | None":
+        """The norm that made this very tensor; None if none did, or if it was overwritten since."""
+        norm: Norm | None = x.__dict__.get("_norm")
+        return norm if norm is not None and norm.version == x._version else None
 
 
 class RealFFT(_Rule):

@@ -3,8 +3,9 @@
 A ``TorchFunctionMode`` around the rear sees every function call, from modules and functional code alike, and hands
 those that have a rule (:mod:`refine.autograd.functions`) to it, provided that nothing but the input asks for a
 gradient. Any other call keeps ordinary autograd, which is already frugal for most: sums, products with constants,
-``cat``, ``linear``, ``interpolate``, constant padding and ``irfftn`` keep nothing of the input, ``sigmoid`` and
-``tanh`` only their output.
+``cat``, ``linear``, ``interpolate``, constant padding and ``irfftn`` keep nothing of the input, ``sigmoid``,
+``tanh`` and ``softmax`` only their output, ``scaled_dot_product_attention`` its inputs and its output, but not the map
+of attention. Norms of an image's own statistics must keep their input, which then serves the activation behind as well.
 """
 
 import functools
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from refine.autograd.functions import BatchNorm, Complex, Convolution, Gate, Padding, RealFFT
+from refine.autograd.functions import AfterNorm, BatchNorm, ByShape, Complex, Convolution, Gate, Norm, RealFFT
 from refine.autograd.patching import replaced
 
 R = TypeVar("R")
@@ -139,7 +140,49 @@ def _pad(call: Any, input: Any, pad: Sequence[int], mode: str = "constant", valu
         return NotImplemented
     if mode == "replicate" and torch.are_deterministic_algorithms_enabled():  # torch then takes another way itself
         return NotImplemented
-    return Padding.of(input, call, f"{kernel}{dims}d_backward", list(pad))
+    return ByShape.of(input, call, f"{kernel}{dims}d_backward", (list(pad),))
+
+
+def _mean_pool(
+    call: Any, input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Any:  # fmt: skip
+    if not _fits(input) or input.ndim != 4:
+        return NotImplemented
+    size = _each(kernel_size, 2)
+    sizes = (size, _each(stride, 2) if stride else size, _each(padding, 2))
+    geometry = (*sizes, ceil_mode, count_include_pad, divisor_override)
+    return ByShape.of(input, call, "avg_pool2d_backward", geometry)
+
+
+def _norm(function: Callable[..., Tensor]) -> Rule:
+    """Ordinary autograd, and a note on the result for the activation behind."""
+
+    def rule(call: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _fits(input, *args, *kwargs.values()):
+            return NotImplemented
+        output = call()
+        if output.dtype != input.dtype:  # autocast widens the input; the copy that autograd then keeps serves both
+            input = input.to(output.dtype)
+            output = function(input, *args, **kwargs)
+        Norm(input.detach(), lambda x: function(x, *args, **kwargs), output._version).note_on(output)
+        return output
+
+    return rule
+
+
+def _silu(call: Any, input: Any, inplace: bool = False) -> Any:
+    return NotImplemented if inplace else _after_norm(call, input, torch.ops.aten.silu_backward)
+
+
+def _gelu(call: Any, input: Any, approximate: str = "none") -> Any:
+    differentiate = functools.partial(torch.ops.aten.gelu_backward, approximate=approximate)
+    return _after_norm(call, input, differentiate)
+
+
+def _after_norm(call: Any, input: Any, differentiate: Callable[..., Tensor]) -> Any:
+    norm = Norm.behind(input) if _fits(input) else None
+    return NotImplemented if norm is None else AfterNorm.of(input, call, norm, differentiate)
 
 
 def _relu(call: Any, input: Any, inplace: bool = False) -> Any:
@@ -186,7 +229,11 @@ RULES: dict[Any, Rule] = {
     **{getattr(F, f"conv{dims}d"): _convolution(dims) for dims in (1, 2, 3)},
     **{getattr(F, f"conv_transpose{dims}d"): _transposed_convolution(dims) for dims in (1, 2, 3)},
     F.batch_norm: _batch_norm,
+    **{norm: _norm(norm) for norm in (F.group_norm, F.layer_norm)},
+    F.silu: _silu,
+    F.gelu: _gelu,
     F.pad: _pad,
+    F.avg_pool2d: _mean_pool,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((torch.relu_, Tensor.relu_), functools.partial(_relu, inplace=True)),
     F.leaky_relu: _leaky_relu,

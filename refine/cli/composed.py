@@ -17,6 +17,7 @@ SETTINGS: dict[str, type[Settings]] = {
         schema.FetchConfig,
         schema.LayersConfig,
         schema.MasksConfig,
+        schema.PlanConfig,
         schema.PredictConfig,
         schema.StudyConfig,
     )

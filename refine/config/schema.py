@@ -3,12 +3,14 @@
 The defaults stand in ``configs/``, beside what they mean. A section with ``_target_`` is checked by what it builds.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -23,6 +25,7 @@ from refine.config.errors import ConfigError
 from refine.config.overrides import compose
 
 Section = dict[str, Any]
+UNITS = {"MiB": 1, "GiB": 1024, "MB": 1e6 / 2**20, "GB": 1e9 / 2**20}  # in MiB
 Kind = Literal["thin", "medium", "thick"]
 WORDS = {
     "Value error, ": "",
@@ -35,6 +38,23 @@ WORDS = {
     "a valid string": "a text",
     "a valid list": "a list, such as [a,b]",
 }  # of pydantic -> of a user
+
+
+def mebibytes(value: Any) -> Any:
+    """An amount of memory such as ``8GiB``, in MiB; None stays.
+
+    Args:
+        value: Value of a setting.
+
+    Raises:
+        ValueError: If it is no such amount.
+    """
+    if value is None or isinstance(value, float):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w+)", str(value))
+    if not found or found[2] not in UNITS or not float(found[1]):
+        raise ValueError(f"memory={value}: expected a number above 0 and one of {', '.join(UNITS)}, such as 8GiB.")
+    return float(found[1]) * UNITS[found[2]]
 
 
 class Settings(BaseModel):
@@ -144,6 +164,7 @@ class PredictConfig(InpaintConfig):
     fid_network: str | None
     lpips_weights: str | None
     overwrite: bool
+    memory: Annotated[float | None, BeforeValidator(mebibytes)]
     threads: PositiveInt
     shards: PositiveInt
     shard: NonNegativeInt | None
@@ -158,6 +179,14 @@ class PredictConfig(InpaintConfig):
         if self.shard is not None and self.shard >= self.shards:
             raise ValueError(f"shard={self.shard}: expected 0 to {self.shards - 1}, since shards={self.shards}.")
         return self
+
+
+class PlanConfig(PredictConfig):
+    """What a run would take."""
+
+    command = "plan"
+    calibrate: bool
+    json_: Annotated[bool, Field(alias="json")]
 
 
 class CheckConfig(Settings):

@@ -1,7 +1,10 @@
 """The device a refiner runs on: the requested one, the best one, or the CPU where that one cannot run the network."""
 
+import os
+import platform
 import re
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -68,3 +71,22 @@ def _probe(refiner: Refiner) -> None:
     image = torch.zeros(1, 3, side, side, device=refiner.backbone.device, dtype=refiner.backbone.dtype)
     with torch.no_grad():
         refiner.backbone(image, image[:, :1])
+
+
+def machine_name(device: torch.device | None = None) -> str:
+    """What a number of seconds means nothing without: the GPU or the processor, its cores, and torch.
+
+    Args:
+        device: Device that is used; None for the GPU if there is one.
+    """
+    gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else _processor()
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return platform.processor() or platform.machine()

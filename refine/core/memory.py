@@ -28,9 +28,10 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
         OutOfMemory: If the least memory that gives the same pixels is still too much.
     """
     reason = ""
-    for attempt, way in _exact_ways(refiner):
+    for attempt, way in exact_ways(refiner):
         if attempt:
-            warnings.warn(f"{kwargs.get('key') or 'image'}: {reason}; once more with {attempt}.", stacklevel=2)
+            text = f"{kwargs.get('key') or 'image'}: {reason}; once more with {attempt}: the same pixels in more time."
+            warnings.warn(text, stacklevel=2)
         try:
             return way(*args, **kwargs)
         except (RuntimeError, MemoryError) as error:  # its traceback holds tensors until this block ends
@@ -47,13 +48,20 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
     )
 
 
-def _exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
-    """The refiner itself, then its like with ever less memory, each with the setting that it stands for."""
+def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
+    """The refiner itself, then copies that give the same pixels with ever less memory, in more time.
+
+    Args:
+        refiner: Refiner as it is configured.
+
+    Yields:
+        The setting that a copy stands for, empty for the refiner itself; and the copy, its network shared.
+    """
     yield "", refiner
     if any(refiner.steps) and not refiner.gradient_checkpointing and not refiner.compiled:
         less = copy.copy(refiner)
         less.gradient_checkpointing = True
-        yield "refiner.gradient_checkpointing=true, which gives the same pixels in more time", less
+        yield "refiner.gradient_checkpointing=true", less
 
 
 def _smaller(refiner: Refiner) -> str:

@@ -1,6 +1,7 @@
 """The image pyramid, and the downscaling and padding it is made of."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -183,10 +184,20 @@ class Pyramid:
             image: Image, ``(B, 3, H, W)``.
             mask: Mask, ``(B, 1, H, W)``, 1 = hole.
         """
-        scales = [(image, mask)]
-        for size in self.sizes(*image.shape[-2:])[-2::-1]:
-            finer, hole = scales[0]
-            scales.insert(0, (downscale(finer, size, self.factor), downscale_mask(hole, size, self.factor)))
+        return list(zip(self._scaled(image, downscale), self.masks(mask), strict=True))
+
+    def masks(self, mask: Tensor) -> list[Tensor]:
+        """The mask at every scale, coarse to fine, not padded.
+
+        Args:
+            mask: Mask, ``(B, 1, H, W)``, 1 = hole.
+        """
+        return self._scaled(mask, downscale_mask)
+
+    def _scaled(self, tensor: Tensor, shrink: Callable[[Tensor, tuple[int, int], float], Tensor]) -> list[Tensor]:
+        scales = [tensor]
+        for size in self.sizes(*tensor.shape[-2:])[-2::-1]:
+            scales.insert(0, shrink(scales[0], size, self.factor))
         return scales
 
 

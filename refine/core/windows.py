@@ -201,10 +201,11 @@ def _joined(
     compared = [float(part.guided_fraction) * hole for part, hole in zip(parts, holes, strict=True)]
     length = max(len(part.losses) for part in parts)
     losses = torch.zeros(length, dtype=torch.float64)
-    for weight, part in zip(compared, parts, strict=True):
+    weights = compared if any(compared) else holes  # a loss of known pixels alone compares none with the guide
+    for weight, part in zip(weights, parts, strict=True):
         if len(part.losses):
             last = part.losses[-1:].expand(length - len(part.losses), 1)
-            losses += weight / sum(compared) * torch.cat([part.losses, last])[:, 0]
+            losses += weight / sum(weights) * torch.cat([part.losses, last])[:, 0]
     return LevelResult.of(
         level,
         prediction,

@@ -9,7 +9,6 @@ the caller's. Launchers send :func:`task` to wherever a job runs: a process, a n
 import contextlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -173,11 +172,10 @@ def task(config: DictConfig) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     if told and status in STOPPED:
         _stop(folder, status)
-    write_job(
-        job.output,
-        {**job.about, "status": status, "reason": reason, "machine": _machine() + (SHARED if _is_shared() else "")},
-        job.record,
-    )
+    from refine.core.devices import machine_name  # torch, which a job that is not run does not need
+
+    machine = machine_name() + (SHARED if _is_shared() else "")
+    write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": machine}, job.record)
     if status in STOPPED and not told:
         raise SystemExit(status)
     return status
@@ -213,22 +211,6 @@ def _is_shared() -> bool:
     """Whether the launcher does several jobs at once on this machine."""
     launcher = HydraConfig.get().launcher if HydraConfig.initialized() else {}
     return bool(launcher.get("n_jobs", 1) != 1)
-
-
-def _machine() -> str:
-    """What a number of seconds means nothing without."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"{device}, {os.cpu_count()} cores, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux, or not x86
-        return platform.processor() or platform.machine()
 
 
 def _end_with_parent() -> None:

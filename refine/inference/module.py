@@ -5,6 +5,7 @@ import traceback
 import lightning as L
 import torch
 
+from refine.analysis.plan import MemoryLimit
 from refine.core.memory import refine_in_memory
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step
@@ -16,14 +17,16 @@ class InpaintingModule(L.LightningModule):
 
     Args:
         refiner: Does the work.
+        limit: Limit of the memory, which chooses how each image is refined; None for no limit.
 
     Attributes:
         listeners: Told every evaluation of the loss; callbacks add themselves here.
     """
 
-    def __init__(self, refiner: Refiner) -> None:
+    def __init__(self, refiner: Refiner, limit: MemoryLimit | None = None) -> None:
         super().__init__()
         self.refiner = refiner
+        self.limit = limit
         self.backbone = refiner.backbone  # registered, so that Lightning moves it
         self.listeners: list[OnStep] = []
 
@@ -39,7 +42,10 @@ class InpaintingModule(L.LightningModule):
         if isinstance(batch, Failure):
             return batch
         try:
-            return refine_in_memory(self.refiner, batch.image, batch.network_mask, key=batch.key, on_step=self._tell)
+            refiner, mask = self.refiner, batch.network_mask
+            if self.limit is not None:
+                _, refiner, _ = self.limit.choose((batch.image.shape[-2], batch.image.shape[-1]), mask)
+            return refine_in_memory(refiner, batch.image, mask, key=batch.key, on_step=self._tell)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else "no message"
             return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())

@@ -25,7 +25,7 @@ from refine.inference.logging.loggers import Loggers, opened
 from refine.inference.logging.publish import publish
 from refine.inference.module import InpaintingModule
 from refine.inference.run_folder import RunFolder
-from refine.inference.session import Session, prepare
+from refine.inference.session import Session, memory_limit, prepare
 from refine.inference.signals import stoppable, unstoppable
 
 
@@ -203,7 +203,8 @@ def predict(
         with stoppable():
             if len(sampler) or processes.count > 1:
                 data = PairDataModule(make_dataset(session.config, unfinished), sampler)
-                session.trainer.predict(InpaintingModule(session.refiner), datamodule=data, return_predictions=False)
+                module = InpaintingModule(session.refiner, memory_limit(session))
+                session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)
             finished = [pair for pair in session.part.pairs if pair not in made_now]
             add_scores(session, finished[processes.rank :: processes.count])

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from refine.analysis.peak_memory import resident
+from refine.analysis.plan import MemoryLimit, calibrated_ways
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
@@ -74,6 +76,19 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     set_threads(config.threads, trainer)
     part = _part(config, request, refiner)
     return Session(config, request, part, refiner, run_folder, scoring, loggers, panels, trainer)
+
+
+def memory_limit(session: Session) -> MemoryLimit | None:
+    """The limit of ``memory=``; the first on a machine measures it.
+
+    Args:
+        session: Session of this process.
+    """
+    config, refiner = session.config, session.refiner
+    if config.memory is None:
+        return None
+    before = resident(refiner.backbone.device)
+    return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
 
 
 def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:

@@ -130,7 +130,8 @@ def known_l1(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference to the input over its known pixels: how well a network returns what it was shown.
 
     Args:
-        prediction: Prediction, ``(B, 3, H, W)``, raw; the error of a composited result is 0.
+        prediction: Prediction, ``(B, 3, H, W)``, raw; the error of a composited result is 0, as it is outside of the
+            windows of ``refiner.window``, which no network was shown.
         image: Input image, ``(B, 3, H, W)``.
         mask: Mask, ``(B, 1, H, W)``, 1 = hole.
 
@@ -217,9 +218,12 @@ def _checked(image: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor,
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """``(B,)`` float32: mean of ``(B, C, H, W)`` weighted with ``(B, 1, H, W)``, NaN where all weights are 0."""
-    weight = weight.double()
-    weighted = torch.where(weight > 0, values, 0.0) * weight  # where, so that NaN outside stays outside
-    return (weighted.flatten(1).sum(1) / (weight.flatten(1).sum(1) * values.shape[1])).float()
+    weighted = torch.where(weight > 0, values, 0.0)  # where, so that NaN outside stays outside
+    if weight.dtype != torch.bool:
+        weight = weight.double()
+        weighted = weighted * weight
+    total = weighted.flatten(1).sum(1, dtype=torch.float64)  # summed so, and not copied so: large photos
+    return (total / (weight.flatten(1).sum(1, dtype=torch.float64) * values.shape[1])).float()
 
 
 def _undefined(image: Tensor) -> Tensor:

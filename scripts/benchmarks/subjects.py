@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from refine.analysis.cuts import graph_bytes
+from refine.analysis.peak_memory import MIB, peak
 from refine.autograd.precision import DTYPES, run_in
 from refine.autograd.selective import run
 from refine.backbones.lama.adapter import LaMa
@@ -29,7 +30,6 @@ from refine.core.pyramid import make_level
 from refine.core.refiner import Refiner
 from refine.core.types import Features
 from refine.factory import make_refiner
-from refine.inference.peak_memory import MIB, peak
 from refine.weights.checkpoint import UnusableWeights
 from training.scenes import hole, render
 

@@ -60,6 +60,7 @@ def settings() -> str:
         )
         parts.append(f"### {file.path}\n\n{_plain(file.comment)}\n\n")
         parts.append(f"Groups, and what it takes of each: {groups}.\n\n" if groups else "")
+        parts.append(f"All settings of [{file.chosen['']}](#{file.chosen['']}), and:\n\n" if "" in file.chosen else "")
         parts.append(_settings(file))
     parts.append("## By group\n\n")
     for group in sorted({file.group for file in every if file.group}):

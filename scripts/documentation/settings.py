@@ -88,7 +88,7 @@ def read(path: str) -> SettingsFile:
     content = {key.value: value for key, value in root.value}
     chosen = dict(_choices(content["defaults"])) if "defaults" in content else {}
     target = content["_target_"].value if "_target_" in content else ""
-    base = read(f"{group}/{chosen['']}") if "" in chosen else None
+    base = read(f"{group}/{chosen['']}".removeprefix("/")) if "" in chosen else None
     inherited = {setting.name: setting.meaning for setting in base.settings} if base else {}
     target = target or (base.target if base else "")
     named = "" if comment.startswith("@package") or not group or group in ("logger", "launcher", "preset") else group

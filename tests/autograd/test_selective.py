@@ -41,6 +41,10 @@ def conv(x, w, b=None, f=F.conv2d, **how):
     return f(x, w.to(x), None if b is None else b.to(x), **how)
 
 
+def group_norm(input):
+    return F.group_norm(input, 2, BIAS.to(input), BIAS.to(input).square(), 0.1)
+
+
 # name -> (shape, function, what its graph may keep for each element of x, in bits)
 CASES = {
     "conv": ((2, 3, 7, 5), lambda x: conv(x, W, BIAS, padding=1), 0),
@@ -60,6 +64,13 @@ CASES = {
     "transposed 3d": ((1, 4, 3, 2, 3), lambda x: conv(x, W[..., None], f=F.conv_transpose3d, padding=(1, 0, 0)), 0),
     "batch norm": ((2, 3, 5, 4), lambda x: F.batch_norm(x, MEAN.to(x), VAR.to(x), VAR.to(x), MEAN.to(x)), 0),
     "batch norm, bare": ((3, 3), lambda x: F.batch_norm(x, MEAN.to(x), VAR.to(x), eps=0.1), 0),
+    # the input of the norm and, per group, mean and deviation; without rules twice as much
+    "group norm, silu": ((2, 4, 5, 6), lambda x: F.silu(group_norm(x)), 68),
+    "group norm, gelu": ((2, 4, 5, 6), lambda x: F.gelu(group_norm(input=x), approximate="tanh"), 68),
+    "layer norm, gelu": ((2, 4, 30), lambda x: F.gelu(F.layer_norm(x, (30,), eps=0.1)), 70),
+    "layer norm, silu": ((4, 6, 3), lambda x: F.silu(F.layer_norm(x, (6, 3), W1.view(8, 3)[:6].to(x))), 80),
+    "mean pool": ((2, 3, 8, 7), lambda x: F.avg_pool2d(x, 2), 0),
+    "mean pool, padded": ((1, 3, 8, 7), lambda x: F.avg_pool2d(x, (3, 2), 2, (1, 0), True, False), 0),
     "reflect": ((2, 3, 5, 4), lambda x: F.pad(x, (1, 2, 3, 0), mode="reflect"), 0),
     "reflect 1d": ((2, 3, 5), lambda x: F.pad(x, (4, 2), mode="reflect"), 0),
     "replicate": ((1, 3, 3, 2), lambda x: F.pad(x, (4, 2, 0, 3), "replicate"), 0),
@@ -95,6 +106,9 @@ CASES = {
     "bilinear": ((1, 2, 3, 4), lambda x: F.interpolate(x, size=(5, 5), mode="bilinear"), 0),
     "sigmoid": ((2, 3, 4), torch.sigmoid, 64),
     "tanh": ((2, 3, 4), torch.tanh, 64),
+    "softmax": ((2, 3, 4), lambda x: x.softmax(-1), 64),
+    "silu alone": ((2, 3, 4), F.silu, 64),
+    "attention": ((1, 2, 40, 4), lambda x: F.scaled_dot_product_attention(x, x, x), 64 * 2 + 16),  # not 40 x 40
 }
 
 
@@ -175,6 +189,50 @@ def network(x, training=False):
     x = F.relu(F.batch_norm(conv(F.pad(x, (1, 1, 1, 1), "reflect"), W[:3]), MEAN.to(x), VAR.to(x)), inplace=True)
     spectrum = torch.fft.rfftn(x, dim=(-2, -1))
     return torch.fft.irfftn(torch.complex(spectrum.real, spectrum.imag * 2), s=x.shape[-2:], dim=(-2, -1)) * x.sigmoid()
+
+
+@pytest.mark.parametrize("change", [lambda y: y.mul_(2), lambda y: y[:, :2].relu_(), lambda y: F.silu(y, inplace=True)])
+def test_what_was_changed_since_the_norm_is_not_made_by_the_norm(change):
+    def changed(x):
+        y = group_norm(x)
+        change(y)
+        return F.silu(y)
+
+    x = rand(2, 4, 3, 3).float()
+    (y, a), (y0, b) = derivative(changed, x, True), derivative(changed, x, False)
+    assert torch.equal(y, y0) and torch.equal(a, b)
+
+
+def test_what_a_norm_read_must_not_be_overwritten_as_ever():
+    x = rand(2, 4, 3, 3).requires_grad_() * 1
+    with Frozen():
+        y = F.silu(group_norm(x))
+        x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_activation_behind_a_norm_under_autocast(dtype):
+    def cast(x):
+        with torch.autocast("cpu", dtype):
+            return F.silu(group_norm(conv(x, W, BIAS)))
+
+    x = rand(2, 3, 8, 8).float()
+    (y, a), (y0, b) = derivative(cast, x, True), derivative(cast, x, False)
+    assert torch.equal(y, y0) and torch.equal(a, b)
+    with torch.autocast("cpu", dtype):  # the gradient too
+        assert torch.equal(derivative(cast, x, True)[1], derivative(cast, x, False)[1])
+
+
+def test_a_norm_that_autocast_widens_as_on_cuda_keeps_one_wide_copy():
+    x = rand(1, 4, 9, 9).to(torch.bfloat16).requires_grad_()
+    y = RULES[F.group_norm](lambda: F.group_norm(x.float(), 2), x, 2)
+    with Frozen():
+        y = F.silu(y)
+    assert y.dtype == torch.float32 and kept(y) <= 4 * x.numel() + 16
+    expected = F.silu(F.group_norm(x.float(), 2))
+    assert torch.equal(*(torch.autograd.grad(out.sum(), x)[0] for out in (y, expected)))
 
 
 def test_without_a_graph_the_mode_has_no_effect():
@@ -480,11 +538,11 @@ def test_folding_is_exact_but_for_rounding(name):
     assert 0 < (a - b).norm() / b.norm() < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["ffc", "regular", "aot_gan"])
+@pytest.mark.parametrize("kind", ["ffc", "regular", "aot_gan", "ldm"])
 def test_checkpoints_keep_less(kind):
     """One rung below the rules alone, and the control far above both."""
     sizes = LaMaConfig(kind, width=4, downsamplings=3, blocks=18, global_channels=24 if kind == "ffc" else 0)
-    backbone = shipped(kind) if kind == "aot_gan" else LaMa("random", sizes=sizes, native_size=32)
+    backbone = shipped(kind) if kind in ("aot_gan", "ldm") else LaMa("random", sizes=sizes, native_size=32)
     level = example(backbone, (128 // backbone.multiple_of,) * 2)
     kept = [memory(backbone, level, **how) for how in ({"blocks": backbone.blocks}, {}, {"rules": False})]
     assert kept[0] < kept[1] < kept[2] / 2

@@ -118,6 +118,15 @@ def test_steps_show_the_level_with_the_window_in_its_place():
     assert torch.equal(shown[0][..., :80, :], image[..., :80, :]) and not torch.equal(shown[0], shown[-1])
 
 
+def test_a_loss_of_known_pixels_alone_is_told_too():
+    image, mask = scene((100, 120, 103, 123), (200, 270, 203, 273))
+    objective = MultiscaleL1(15, known_weight=1)
+    settings = {"steps": 2, "window": "auto", "context": 16}
+    result = Refiner(Local(), Pyramid(32), objective, **settings)(image, mask)
+    assert result.levels[-1].guided_fraction == 0 and result.levels[-1].updates == 2
+    assert result.levels[-1].losses.isfinite().all() and (result.levels[-1].losses > 0).all()
+
+
 @pytest.mark.parametrize(
     ("window", "context", "message"),
     [

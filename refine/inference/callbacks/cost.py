@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from refine.inference.peak_memory import peak, restart_peak
+from refine.analysis.peak_memory import peak, restart_peak
 from refine.inference.run_folder import RunFolder
 
 

@@ -19,6 +19,16 @@ def restart_peak(device: torch.device) -> None:
             Path("/proc/self/clear_refs").write_text("5")
 
 
+def resident(device: torch.device) -> float:
+    """MiB now: of tensors on a CUDA device, else of the whole process (RSS); NaN where nobody tells."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / MIB
+    with contextlib.suppress(OSError):
+        if match := re.search(r"VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text()):
+            return int(match[1]) / 1024
+    return _peak_of_process()
+
+
 def peak(device: torch.device) -> float:
     """MiB at the peak: of tensors on a CUDA device, else of the whole process (RSS); NaN where nobody tells."""
     if device.type == "cuda":

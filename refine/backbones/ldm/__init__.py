@@ -1,0 +1,5 @@
+"""Latent diffusion: its networks, its files, its noise and its adapter."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,172 @@
+"""The rows of ``gpu.py``: each measures one thing on a device and returns it as plain values."""
+
+import csv
+import functools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+import refine
+from refine.analysis.peak_memory import peak, restart_peak
+from refine.core.refiner import Refiner
+from training.scenes import hole, render
+
+Row = Callable[[torch.device, bool], dict[str, Any]]
+BUNDLED = ("small", "mini", "mini_regular", "mini_aot")
+CONTROL = ("refiner.frozen=false", "backbone.fold=false")
+ARMS: dict[str, tuple[str, ...]] = {
+    "control": CONTROL,
+    "default": (),
+    "bf16": ("refiner.precision=bf16",),
+    "checkpointing": ("refiner.gradient_checkpointing=true",),
+}
+
+
+def about(device: torch.device, toy: bool) -> dict[str, Any]:
+    """The machine."""
+    card = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return {
+        "device": card.name if card else "CPU",
+        "memory_GiB": card.total_memory / 2**30 if card else 0.0,
+        "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version() if card else None,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+    }
+
+
+def scene(side: int) -> tuple[Tensor, Tensor]:
+    """A generated scene and its hole at a size, ``(1, 3, side, side)`` and ``(1, 1, side, side)``."""
+    image = torch.from_numpy(render(0, side)).permute(2, 0, 1)[None] / 255
+    return image, torch.from_numpy(hole(0, side))[None, None].float()
+
+
+def load(device: torch.device, *overrides: str) -> Refiner:
+    """A refiner on the device; large networks get random weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return refine.load(*overrides, device=str(device))
+
+
+def large(toy: bool) -> tuple[str, ...]:
+    """Big-LaMa as the published code refines it; the bundled network at toy size."""
+    if toy:
+        return ("backbone=mini", "preset=reference", "refiner.steps=1", "pyramid.smallest_side=32")
+    return ("backbone=big_lama", "backbone.weights=random", "preset=reference")
+
+
+def parity(device: torch.device, toy: bool) -> dict[str, float]:
+    """Largest and mean difference to the CPU after all updates, of each bundled network and option."""
+    image, mask = scene(64 if toy else 384)
+    found = {}
+    for backbone in BUNDLED[1:2] if toy else BUNDLED:
+        base = (f"backbone={backbone}", *(("pyramid.smallest_side=32",) if toy else ()))
+        expected = load(torch.device("cpu"), *base)(image, mask).image
+        for arm, settings in {"default": (), "bf16": ARMS["bf16"], "autograd": CONTROL[:1]}.items():
+            result = load(device, *base, *settings)(image, mask).image
+            difference = (result - expected).abs()
+            found[f"{backbone} {arm} max"] = float(difference.max())
+            found[f"{backbone} {arm} mean"] = float(difference.mean())
+    return found
+
+
+def twice(device: torch.device, toy: bool) -> dict[str, float]:
+    """Largest difference between two runs of the same, of each bundled network; 0 where bytes repeat."""
+    image, mask = scene(64 if toy else 512)
+    found = {}
+    for backbone in BUNDLED[1:2] if toy else BUNDLED:
+        refiner = load(device, f"backbone={backbone}", *(("pyramid.smallest_side=32",) if toy else ()))
+        first, second = (refiner(image, mask).image for _ in range(2))
+        found[backbone] = float((first - second).abs().max())
+    return found
+
+
+def speed(side: int, arm: str, device: torch.device, toy: bool) -> dict[str, float]:
+    """Seconds of the first refinement in a process and of further ones, and memory at the peak."""
+    refiner = load(device, *large(toy), *(ARMS[arm] if not (toy and arm == "control") else ARMS[arm][:1]))
+    image, mask = scene(side // 16 if toy else side)
+    times = []
+    for _ in range(2 if side > 1024 or toy else 4):
+        restart_peak(device)
+        start = time.perf_counter()
+        refiner(image, mask)
+        times.append(time.perf_counter() - start)
+    return {"first_s": times[0], "seconds": statistics.median(times[1:]), "peak_MiB": peak(device)}
+
+
+def window(device: torch.device, toy: bool) -> dict[str, float]:
+    """A large scene with a small hole: whole, and in a window."""
+    side = 256 if toy else 3072
+    image, mask = scene(side)[0], torch.zeros(1, 1, side, side)
+    mask[..., side // 2 : side // 2 + side // 8, side // 2 : side // 2 + side // 8] = 1
+    found = {}
+    for name, settings in {"whole": (), "window": ("refiner.window=auto", f"refiner.context={side // 12}")}.items():
+        refiner = load(device, *large(toy), *settings)
+        for _ in range(2):
+            restart_peak(device)
+            start = time.perf_counter()
+            refiner(image, mask)
+            found |= {f"{name} s": time.perf_counter() - start, f"{name} peak_MiB": peak(device)}
+    return found
+
+
+def folder(device: torch.device, toy: bool) -> dict[str, float]:
+    """``refine predict`` over a folder: seconds from start to end, and the share in which images were refined."""
+    count, side = (2, 64) if toy else (32, 512)
+    with tempfile.TemporaryDirectory() as place:
+        photos = Path(place, "photos")
+        photos.mkdir()
+        for index in range(count):
+            cv2.imwrite(str(photos / f"{index:02}.png"), np.ascontiguousarray(render(index, side)[..., ::-1]))
+        command = [sys.executable, "-m", "refine", "predict", f"data={photos}", "masks=thick", f"output={place}/out"]
+        command += [f"device={device}", "backbone=mini", *(("pyramid.smallest_side=32",) if toy else ())]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.perf_counter() - start
+        with Path(place, "out", ".refine", "rows.csv").open(newline="") as table:
+            refined = sum(float(row["seconds"]) for row in csv.DictReader(table))
+    return {"images": count, "seconds": seconds, "images_per_s": count / seconds, "refining_share": refined / seconds}
+
+
+def suite(device: torch.device, toy: bool) -> dict[str, Any]:
+    """The tests that take no process of their own, on this machine: what passed, failed and was skipped."""
+    files = ["tests/core"] if toy else ["tests/core", "tests/autograd", "tests/backbones", "tests/metrics", "tests/io"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x" if toy else "--maxfail=40",
+        "-m",
+        "not slow",
+        "-p",
+        "no:xdist",
+    ]
+    done = subprocess.run([*command, *files], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    failed = [line for line in lines if line.startswith("FAILED")]
+    return {"summary": lines[-1] if lines else done.stderr[-200:], "failed_tests": failed}
+
+
+SPEED = [(1024, "default"), (1024, "control"), (1024, "bf16"), (512, "default"), (2048, "default"), (2048, "bf16")]
+SPEED += [(1024, "checkpointing"), (4096, "bf16")]
+ROWS: dict[str, Row] = {
+    "about": about,
+    "parity": parity,
+    "twice": twice,
+    **{f"speed {side} {arm}": functools.partial(speed, side, arm) for side, arm in SPEED},
+    "window": window,
+    "folder": folder,
+    "suite": suite,
+}
+"""Rows in order of worth, by name."""

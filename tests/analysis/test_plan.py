@@ -1,0 +1,111 @@
+"""Predicted levels, memory and seconds against what a refiner does, and the choice under a limit."""
+
+import math
+
+import pytest
+import torch
+
+import refine
+from refine.analysis import plan
+from refine.analysis.plan import Calibration, LevelPlan, MemoryLimit, calibration, plan_levels
+from refine.core.memory import OutOfMemory, exact_ways
+from refine.core.objective import MultiscaleL1
+from refine.core.pyramid import Pyramid
+from refine.core.refiner import Refiner
+
+LINES = Calibration(mib=(50.0, 1000.0), update=(0.1, 4.0), forward=(0.05, 1.0))
+
+
+@pytest.fixture(scope="module")
+def refiner(tiny_weights):
+    return refine.load("lama", f"backbone.weights={tiny_weights}", "backbone.native_size=32", steps=3)
+
+
+def windowed(refiner, **settings):
+    return Refiner(refiner.backbone, refiner.pyramid, refiner.objective, steps=[3, 2], **settings)
+
+
+def test_levels_and_their_parts_are_what_the_network_is_given(refiner, monkeypatch):
+    given = []
+    front = type(refiner.backbone).front
+
+    def noting(self, level):
+        given.append(tuple(level.image.shape[-2:]))
+        return front(self, level)
+
+    monkeypatch.setattr(type(refiner.backbone), "front", noting)
+    image, mask = torch.rand(1, 3, 150, 201), torch.zeros(1, 1, 150, 201)
+    mask[..., 60:90, 70:100] = 1
+    for case in (
+        windowed(refiner),
+        windowed(refiner, window="auto", context=16),
+        windowed(refiner, window=40, context=8),
+    ):
+        given.clear()
+        case(image, mask)
+        levels = plan_levels(case, (150, 201), mask)
+        assert [part for level in levels for part in level.parts] == given
+        assert [level.size for level in levels] == list(case.pyramid.sizes(150, 201))
+        assert [level.updates for level in levels] == [0, 3, 2]
+
+
+def test_memory_is_that_of_the_largest_part_and_of_the_image():
+    whole = [LevelPlan((500, 1000), ((500, 1000),), 2)]
+    run = 0.5e6 * plan.RUN_BYTES / 2**20
+    assert LINES.memory(whole) == pytest.approx(50 + 1000 * 0.5 + run)
+    part = [LevelPlan((250, 500), ((250, 500),), 2), LevelPlan((500, 1000), ((200, 500), (100, 100)), 2)]
+    assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * plan.ENGINE_BYTES / 2**20 + run)
+    assert LINES.seconds(whole) == pytest.approx(2 * (0.1 + 4 * 0.5) + 0.05 + 0.5)
+    assert LINES.seconds(part) == pytest.approx(2 * (0.3 + 4 * 0.235) + 3 * 0.05 + 0.235)
+
+
+def test_a_calibration_is_measured_once_for_each_way_and_machine(refiner, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "SIDES", (32, 64))
+    found = {name: calibration(way, 1, folder=tmp_path) for name, way in exact_ways(refiner)}
+    assert len(list((tmp_path / "calibration").iterdir())) == len(found) == 2
+    for lines in found.values():
+        assert all(math.isfinite(number) for line in (lines.mib, lines.update, lines.forward) for number in line)
+        assert lines.update[0] + lines.update[1] * 64 * 64 / 1e6 > 0
+    monkeypatch.setattr(plan, "calibrate", lambda refiner: pytest.fail("measured again"))
+    assert calibration(refiner, 1, folder=tmp_path) == found[""]
+    with pytest.raises(pytest.fail.Exception):
+        calibration(refiner, 2, folder=tmp_path)  # another number of threads
+    with pytest.raises(pytest.fail.Exception):
+        calibration(refiner, 1, again=True, folder=tmp_path)
+    assert refiner.steps == (3,) and refiner.pyramid.max_levels is None
+
+
+def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
+    less = Calibration((20.0, 400.0), LINES.update, LINES.forward)
+    ways = [(name, way, lines) for (name, way), lines in zip(exact_ways(refiner), (LINES, less), strict=True)]
+    sizes = {"": (500, 1000), "refiner.gradient_checkpointing=true": (1000, 1000)}
+    limit = MemoryLimit(700, ways, before=100)
+    for expected, size in sizes.items():
+        name, way, needed = limit.choose(size)
+        assert name == expected and needed <= 700
+        assert way.gradient_checkpointing == bool(expected)
+    with pytest.raises(
+        OutOfMemory, match=r"2000x2000 px would take 1892 MiB .*memory=700MiB; refiner.window=\d+"
+    ) as raised:
+        limit.choose((2000, 2000))
+    side, context = (int(part.split("=")[1]) for part in str(raised.value).split(";")[1].split()[:2])
+    assert 2 * context < side
+    fitting = [LevelPlan((2000, 2000), ((side, side),), 1)]
+    assert 680 <= 100 + less.memory(fitting) <= 700
+    with pytest.raises(OutOfMemory, match=r"no window is small enough, memory=\d+MiB is the least"):
+        limit.choose((6000, 6000))
+
+
+def test_a_run_takes_the_way_that_fits(refiner):
+    from refine.core.types import Sample
+    from refine.data.pairs import Failure
+    from refine.inference.module import InpaintingModule
+
+    image, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    plain = Refiner(refiner.backbone, Pyramid(32), MultiscaleL1(3), steps=1)
+    ways = [(name, way, LINES) for name, way in exact_ways(plain)]
+    fits, too_large = (InpaintingModule(plain, MemoryLimit(mib, ways, before=0)) for mib in (55, 53))
+    assert torch.equal(fits.predict_step(Sample("a", image, mask), 0).image, plain(image, mask).image)
+    failed = too_large.predict_step(Sample("a", image, mask), 0)
+    assert isinstance(failed, Failure) and "would take 54 MiB with refiner.gradient_checkpointing=true" in failed.reason
