@@ -1,5 +1,6 @@
 """Every command that a page shows is one: its settings compose and are checked, what it names is there."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from generated import refine
 from shell_lines import blocks, commands
 
 from refine.cli.composed import SETTINGS, composed
+from refine.cli.main import COMMANDS
 from refine.cli.study import split
 from refine.config import PATHS, StudyConfig
 from refine.studies import read_study
@@ -28,6 +30,12 @@ def lines(tmp_path_factory) -> dict[tuple[str, ...], str]:
         text = page.read_text()
         inline = [["refine", *line.split()] for line in INLINE.findall(text) if "..." not in line]
         found |= {tuple(line): page.name for line in commands(text, folder) + inline}
+    for page in (
+        ROOT / "refine" / "cli" / f"{name}.py" for name in COMMANDS
+    ):  # what the commands say of themselves is a page, too
+        examples = re.findall(r"^    (refine .*)$", ast.get_docstring(ast.parse(page.read_text())) or "", re.M)
+        shown = "```bash\n" + "\n".join(examples) + "\n```\n"
+        found |= {tuple(line): page.name for line in commands(shown, folder)}
     return found
 
 
@@ -38,7 +46,7 @@ def place(tmp_path_factory) -> Path:
     (folder / "experiments" / "my_steps").mkdir(parents=True)
     for study in (ROOT / "experiments").iterdir():
         (folder / "experiments" / study.name).symlink_to(study)
-    for name in ("photos", "holes", "unsplash"):
+    for name in ("photos", "holes", "unsplash", "my_configs"):
         (folder / name).mkdir()
     text = "".join(page.read_text() for page in PAGES)
     files = {"blur.py": "class Blur", "blur.yaml": "_target_: blur", "my_loss.py": "class MultiscaleL2"}
@@ -55,7 +63,7 @@ def request(line: tuple[str, ...]) -> tuple[str, list[str]] | None:
     program, *words = line
     if program == "sbatch":
         return "predict", [word for word in words if "=" in word and not word.startswith("-")]
-    if program != "refine" or words[0] not in SETTINGS:
+    if program != "refine" or words[0] not in SETTINGS:  # of -V, --help and completion
         return None
     return words[0], [word for word in words[1:] if not word.startswith("-")]
 
