@@ -18,7 +18,6 @@ from refine.studies import read_study
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-INLINE = re.compile(r"`refine ((?:\w+) [^`<]*=[^`<]*)`")  # in the text; <...> is the reader's to fill in
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,9 @@ def lines(tmp_path_factory) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for page in PAGES:
         text = page.read_text()
-        inline = [["refine", *line.split()] for line in INLINE.findall(text) if "..." not in line]
-        found |= {tuple(line): page.name for line in commands(text, folder) + inline}
-    for page in (
-        ROOT / "refine" / "cli" / f"{name}.py" for name in COMMANDS
-    ):  # what the commands say of themselves is a page, too
+        found |= {tuple(line): page.name for line in commands(text, folder)}
+    for name in COMMANDS:  # what they say of themselves is a page, too
+        page = ROOT / "refine" / "cli" / f"{name}.py"
         examples = re.findall(r"^    (refine .*)$", ast.get_docstring(ast.parse(page.read_text())) or "", re.M)
         shown = "```bash\n" + "\n".join(examples) + "\n```\n"
         found |= {tuple(line): page.name for line in commands(shown, folder)}
