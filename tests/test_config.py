@@ -69,9 +69,9 @@ def settings(*overrides: str) -> dict:
     ],
 )
 def test_paths_are_literal(path):
-    made = settings(*(f"{key}={path}" for key in PATHS if key not in ELSEWHERE))
+    made = settings("backbone=zits", *(f"{key}={path}" for key in PATHS if key not in ELSEWHERE))
     assert [made[key] for key in ("input", "output", "mask", "masks")] == [path] * 4
-    assert made["backbone"]["weights"] == path
+    assert [made["backbone"][key] for key in ("weights", "edges", "lines")] == [path] * 3
     assert made["trainer"]["default_root_dir"] == f"{path}/.refine"
     assert OmegaConf.create(OmegaConf.to_yaml(compose("predict", [f"output={path}"]))).output == path
 

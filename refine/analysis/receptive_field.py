@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refine.core.backbone import FrontRear
 from refine.core.types import Features
@@ -65,7 +66,8 @@ def smallest_square(influence: Tensor, center: tuple[float, float]) -> int | Non
 
 def _derivative(backbone: FrontRear, features: Features, draw: torch.Generator) -> Tensor:
     """``(H, W)`` magnitude of the prediction's derivative along a random change of z at its central position."""
-    with torch.no_grad(), forward_ad.dual_level():
+    # The other kernels of attention have no forward derivative.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
         z = {}
         for name, tensor in features.z.items():
             direction = torch.zeros_like(tensor)

@@ -6,12 +6,22 @@ from os import PathLike
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refine.weights.checkpoint import UnusableWeights
 
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config")
+
+
+def laid_out(x: Tensor, channels_last: bool) -> Tensor:
+    """Feature maps as oneDNN's convolutions want them, which would otherwise change each input and output.
+
+    Args:
+        x: ``(B, C, h, w)``.
+        channels_last: Whether to change the format, on a CPU; other devices were not measured and keep theirs.
+    """
+    return x.contiguous(memory_format=torch.channels_last) if channels_last and x.device.type == "cpu" else x
 
 
 def random_weights(build: Callable[[], Network], seed: int, name: str) -> Network:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from refine.backbones.build import laid_out
 from refine.core.backbone import FrontRear
 from refine.core.types import Features, Level
 
@@ -109,8 +110,7 @@ class SequentialBackbone(FrontRear):
         return self.join(z)
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        last = self.channels_last and x.device.type == "cpu"
-        return x.contiguous(memory_format=torch.channels_last) if last else x
+        return laid_out(x, self.channels_last)
 
     def _name(self, part: str, cut: int) -> str:
         return f"{part}.{cut}" if len(self.cuts) > 1 else part

@@ -88,8 +88,8 @@ def _by_hand(name: str, manual: str | None, target: Path) -> str:
     which = manual or "its file of weights, from wherever its author offers it"
     return (
         f"the weights of '{name}' have no address that this program knows, so fetch them by hand: {which}.\n"
-        f"Put the file at {target}.<its suffix: zip, pt, pth, ckpt or safetensors>, or give it as "
-        "backbone.weights=<file>."
+        f"Put the file at {target}.<its suffix: zip, pt, pth, ckpt, pkl or safetensors; a folder has none>, or give it "
+        "as backbone.weights=<file>."
     )
 
 

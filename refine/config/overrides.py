@@ -29,7 +29,7 @@ from refine.config.errors import ConfigError, describe
 
 PATHS = frozenset(
     "input output mask masks truth data.table inception_weights fid_network lpips_weights backbone.weights "
-    "cache plot study controls".split()
+    "backbone.edges backbone.lines cache plot study controls".split()
 )
 _HERE = Path(__file__).resolve().parents[1]
 CONFIGS = next(folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir())

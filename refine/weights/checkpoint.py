@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from refine.weights.unpickle import ZIP, Problem, pickle_in, read_state
 
 _EXPECTED = (
-    "Expected a torch checkpoint (.pt .pth .ckpt), a TorchScript archive, .safetensors, or the official folder or zip "
-    "(config.yaml and models/best.ckpt)."
+    "Expected a torch checkpoint (.pt .pth .ckpt .pkl), a TorchScript archive, .safetensors, or the official folder or "
+    "zip (config.yaml and models/best.ckpt)."
 )
 
 _PROGRAMS = ("/models/model.json", "serialized_exported_program.json")  # ends of entries of torch.export's files

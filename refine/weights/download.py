@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from refine import __version__
 
-SUFFIXES = ("", ".zip", ".safetensors", ".pt", ".pth", ".ckpt")
+SUFFIXES = ("", ".zip", ".safetensors", ".pt", ".pth", ".ckpt", ".pkl")
 """Suffixes of weights in the cache, in the order of search; the loaders go by content."""
 SECONDS = 30  # the longest wait for the server to send anything
 CHUNK = 2**20

@@ -1,4 +1,4 @@
-"""Reader of tensors from torch's zip and legacy files, TorchScript and safetensors, which never runs foreign code.
+"""Reader of tensors from torch's files, plain pickles, TorchScript and safetensors, which never runs foreign code.
 
 A pickle is a program. Here it runs on a machine that can do nothing: *every* global it names, torch's own included,
 becomes a `_StandIn`, which records what it is given and calls nothing. Only afterwards `_flatten` looks through the
@@ -60,7 +60,7 @@ def read_state(stream: BinaryIO) -> dict[str, Tensor]:
     if head.startswith(ZIP):
         return _read_zip(stream)
     if head.startswith(b"\x80"):
-        return _read_legacy(stream)
+        return _read_pickle(stream)
     raise Problem(next(what for pattern, what in _NOT_WEIGHTS if re.match(pattern, head, re.DOTALL)))
 
 
@@ -85,10 +85,20 @@ def _read_zip(stream: BinaryIO) -> dict[str, Tensor]:
         return _tensors(root, lambda key: archive.read(f"{folder}data/{key}"))
 
 
-def _read_legacy(stream: BinaryIO) -> dict[str, Tensor]:
-    """What ``torch.save`` wrote before 1.6: five pickles, then the storages, each behind its number of elements."""
-    if _Unpickler(stream).load() != torch.serialization.MAGIC_NUMBER:
-        raise Problem("is a pickle, but not one made by torch.save")
+def _read_pickle(stream: BinaryIO) -> dict[str, Tensor]:
+    """What ``torch.save`` wrote before 1.6, or ``pickle.dump`` of networks, as StyleGAN's descendants have it."""
+    root = _Unpickler(stream).load()
+    raw: dict[str, bytes] = {}
+    if by_torch := root == torch.serialization.MAGIC_NUMBER:
+        root, raw = _after_magic(stream)
+    tensors = _tensors(root, raw.__getitem__)
+    if not tensors and not by_torch:
+        raise Problem("is a pickle, but not one of weights")
+    return tensors
+
+
+def _after_magic(stream: BinaryIO) -> tuple[Any, dict[str, bytes]]:
+    """The root and the storages: four more pickles, then the storages, each behind its number of elements."""
     _version, _system = _Unpickler(stream).load(), _Unpickler(stream).load()
     unpickler = _Unpickler(stream)
     root = unpickler.load()
@@ -98,7 +108,7 @@ def _read_legacy(stream: BinaryIO) -> dict[str, Tensor]:
         raw[key] = stream.read(max(length, 0))
         if len(raw[key]) != length:
             raise Problem(f"is truncated or damaged: storage {key} has {len(raw[key])} bytes, expected {length}")
-    return _tensors(root, raw.__getitem__)
+    return root, raw
 
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
@@ -173,6 +183,8 @@ def _record(node: Any) -> _StandIn | None:
 def _children(node: Any) -> dict[Any, Any]:
     """The named parts of a dict or a network; of other objects none, as configurations hold circles."""
     if isinstance(node, _StandIn) and not node:
+        if node.path == "torch_utils.persistence._reconstruct_persistent_obj":  # StyleGAN's: source code, and a network
+            return _children(node.args[0].get("state"))
         if node.path == "collections.OrderedDict" and node.args:  # Python 2 gave the pairs as an argument
             return dict(node.args[0])
         is_network = isinstance(node.state, dict) and (node.path.startswith("__torch__.") or "_modules" in node.state)
@@ -220,6 +232,8 @@ def _join(name: str, key: str) -> str:
 def _build(record: _StandIn, read: Callable[[str], bytearray]) -> Tensor:
     """Make a contiguous tensor, after checking that all of it lies within its storage."""
     storage, offset, size, stride, *rest = record.args
+    if isinstance(storage, _StandIn):
+        storage, read = _embedded(storage)
     kind, key, _device, length, *view = storage
     if any(view) or any(rest[2:]):
         raise Problem("holds views of storages, or conjugated tensors, which are not supported: save plain tensors")
@@ -236,6 +250,17 @@ def _build(record: _StandIn, read: Callable[[str], bytearray]) -> Tensor:
         raise Problem(f"is damaged: a tensor of size {size} is made of {length} elements")
     view = torch.frombuffer(raw, dtype=dtype).as_strided(size, stride, offset)
     return view.clone(memory_format=torch.contiguous_format)
+
+
+def _embedded(storage: _StandIn) -> tuple[Any, Callable[[str], bytearray]]:
+    """A storage in a plain pickle: a file in itself, as ``torch.save`` wrote it before 1.6."""
+    if storage.path != "torch.storage._load_from_bytes" or not isinstance(storage.args[0], bytes):
+        raise Problem("holds tensors that were not made by torch: save it again with torch.save")
+    stream = io.BytesIO(storage.args[0])
+    if _Unpickler(stream).load() != torch.serialization.MAGIC_NUMBER:
+        raise Problem("is damaged: a storage in it does not begin as torch writes it")
+    root, raw = _after_magic(stream)
+    return root, lambda key: bytearray(raw[key])
 
 
 _DTYPES = {

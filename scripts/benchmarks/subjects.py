@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from refine.config import InpaintConfig
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import make_level
 from refine.core.refiner import Refiner
-from refine.core.types import Features
+from refine.core.types import Features, Level, Sample
 from refine.factory import make_refiner
 from refine.weights.checkpoint import UnusableWeights
 from training.scenes import hole, render
@@ -200,7 +201,9 @@ class Rear(Subject):
         level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
         image, mask = (tensor.to(self._device, self._dtype) for tensor in (level.image, level.mask))
         with torch.no_grad():
-            features = backbone.front(type(level)(image, mask, level.size))
+            level = Level(image, mask, level.size)
+            (conditions,) = backbone.conditions(Sample("rear", image, mask), [level])
+            features = backbone.front(replace(level, conditions=conditions))
         z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
         return Features(z, features.context)
 

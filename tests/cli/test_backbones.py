@@ -10,6 +10,7 @@ from refine.backbones import aot_gan
 from refine.backbones.conformance.card import ENTRIES
 from refine.backbones.lama import generator as ffc
 from refine.backbones.migan import generator as migan_network
+from refine.backbones.zits import networks as zits_networks
 from refine.cli.backbones import entries, entry, names
 from refine.config import CONFIGS, compose
 from refine.factory import make_backbone
@@ -66,6 +67,7 @@ def test_cards_count_parameters_rightly():
         for name in ("migan", "migan_256"):
             sizes = migan_network.MIGANConfig(tuple(sections[name].sizes.channels))
             assert millions(migan_network.Generator(sizes)) == sections[name].card.parameters
+        assert millions(zits_networks.Networks(zits_networks.ZITSConfig())) == sections["zits"].card.parameters
     assert millions(make_backbone(sections["mini"])) == sections["mini"].card.parameters
 
 

@@ -190,7 +190,7 @@ def test_an_interrupted_attempt_of_another_process_does_no_harm(server, tmp_path
     assert (tmp_path / "w.pt.1.part").read_bytes() == b"half"
 
 
-@pytest.mark.parametrize("name", ["aot_gan", "big_lama", "migan", "migan_256", "lama_fourier"])
+@pytest.mark.parametrize("name", ["aot_gan", "big_lama", "migan", "migan_256", "lama_fourier", "zits"])
 def test_what_has_no_known_address_is_said_so(name, cache):
     outcome = refine("fetch", name)
     assert outcome.status == 1

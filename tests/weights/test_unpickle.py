@@ -201,3 +201,81 @@ def test_attack_in_the_place_of_a_tensor(tmp_path, traps, name):
         with pytest.raises(UnusableWeights, match=r"evil\.pt"):
             read_checkpoint(zip_of(tmp_path / "evil.pt", files))
     assert not traps.exists()
+
+
+def network(parameters, buffers, modules, persistent=True):
+    """A network as StyleGAN's ``torch_utils.persistence`` pickles it: its source code, to be run, and its state."""
+    state = {"_parameters": parameters, "_buffers": buffers, "_modules": modules, "training": False}
+    if not persistent:
+        plain = torch.nn.Module()
+        plain.__dict__.update(state)
+        return plain
+    source = f"import pathlib; pathlib.Path({str(Path('canary'))!r}).touch()"
+    meta = {"type": "class", "version": 6, "module_src": source, "class_name": "Generator", "state": state}
+    return Call(sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, meta)
+
+
+@pytest.fixture
+def persistence(monkeypatch):
+    module = types.ModuleType("torch_utils.persistence")
+
+    def _reconstruct_persistent_obj(meta):
+        exec(meta["module_src"])
+
+    _reconstruct_persistent_obj.__module__ = module.__name__
+    _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
+    module._reconstruct_persistent_obj = _reconstruct_persistent_obj
+    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
+    monkeypatch.setitem(sys.modules, "torch_utils.persistence", module)
+
+
+def stylegan_file(path, **others):
+    shared = torch.nn.Parameter(torch.randn(3, 4))
+    leaf = network({"weight": shared}, {"resample_filter": torch.ones(4, 4), "none": None}, {})
+    block = network({}, {}, collections.OrderedDict(conv=leaf), persistent=False)
+    root = network({"bias": torch.nn.Parameter(torch.arange(6.0)[::2])}, {}, {"block": block})
+    path.write_bytes(pickle.dumps({"G": None, "G_ema": root, "training_set_kwargs": {"path": "x"}, **others}))
+    return shared
+
+
+def test_networks_pickled_with_their_source_code(tmp_path, persistence, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weight = stylegan_file(tmp_path / "network.pkl")
+    state = read_checkpoint(tmp_path / "network.pkl").state
+    assert {name: value.tolist() for name, value in state.items()} == {
+        "G_ema.bias": [0, 2, 4],
+        "G_ema.block.conv.weight": weight.tolist(),
+        "G_ema.block.conv.resample_filter": [[1.0] * 4] * 4,
+    }
+    assert not Path("canary").exists()
+    pickle.loads((tmp_path / "network.pkl").read_bytes())
+    assert Path("canary").exists()  # so that the line above it means something
+
+
+@pytest.mark.parametrize("name", attacks("."))
+def test_attacks_in_a_pickled_network(tmp_path, persistence, traps, name):
+    stylegan_file(tmp_path / "evil.pkl")
+    honest = (tmp_path / "evil.pkl").read_bytes()
+    for start in (2, 11):  # after the protocol, after the frame
+        (tmp_path / "evil.pkl").write_bytes(honest[:start] + attacks(traps)[name] + b"0" + honest[start:])
+        try:
+            assert "G_ema.bias" in read_checkpoint(tmp_path / "evil.pkl").state
+        except UnusableWeights as error:
+            assert "evil.pkl" in str(error)
+        assert not traps.exists()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_truncated_networks_are_told(tmp_path, persistence, share):
+    stylegan_file(tmp_path / "network.pkl")
+    data = (tmp_path / "network.pkl").read_bytes()
+    (tmp_path / "network.pkl").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(UnusableWeights, match=r"network\.pkl is truncated or damaged"):
+        read_checkpoint(tmp_path / "network.pkl")
+
+
+def test_a_pickle_without_tensors_is_told(tmp_path):
+    for content in ({"a": 1}, [1, 2], 7):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(UnusableWeights, match="is a pickle, but not one of weights"):
+            read_checkpoint(tmp_path / "a.pkl")

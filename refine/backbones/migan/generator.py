@@ -5,18 +5,16 @@ generator. Upstream runs at its training resolution alone; here the zeros betwee
 size and the stored noise is tiled, which is the same at that resolution.
 """
 
-import math
 import re
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refine.backbones.stylegan import TAPS, activated, binomial, upsampled
 from refine.weights.checkpoint import UnusableWeights
 
 COARSEST = 4  # px a side, at the training resolution
-TAPS = (1, 3, 3, 1)  # of the binomial filter for changes of resolution
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,13 @@ class MIGANConfig:
 
 
 def _activated(x: Tensor) -> Tensor:
-    return (F.leaky_relu(x, 0.2) * math.sqrt(2)).clamp(-256, 256)
+    return activated(x).clamp(-256, 256)
 
 
 def _filter(channels: int, gain: float) -> nn.Conv2d:
     conv = nn.Conv2d(channels, channels, len(TAPS), stride=2, padding=1, groups=channels, bias=False)
-    taps = torch.tensor(TAPS, dtype=torch.float32, device=conv.weight.device)
     with torch.no_grad():
-        conv.weight.copy_(gain * torch.outer(taps, taps) / taps.sum() ** 2)
+        conv.weight.copy_(gain * binomial())
     return conv
 
 
@@ -73,8 +70,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, h, w)`` -> ``(B, C, 2h, 2w)``."""
-        kernel = self.filter.weight.flip(2, 3)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+        return upsampled(x, self.filter.weight)
 
 
 class SeparableConv(nn.Module):

@@ -1,0 +1,7 @@
+from .adapter import MAT
+from .sizes import MATConfig
+
+__all__ = [
+    "MAT",
+    "MATConfig",
+]

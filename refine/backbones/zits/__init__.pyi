@@ -1,0 +1,7 @@
+from .adapter import ZITS
+from .networks import ZITSConfig
+
+__all__ = [
+    "ZITS",
+    "ZITSConfig",
+]
