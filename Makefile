@@ -6,7 +6,7 @@ PARALLEL ?= 2
 # A file stays in one process, which then makes once what its tests share; those that start processes come early.
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test thorough gpu lint clean
+.PHONY: demo docs test thorough gpu lint clean
 
 # The constraints keep torch at one version for everybody: the CPU build where only that is offered, CUDA elsewhere.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -17,6 +17,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready  ## refine a real photo with the bundled backbone -> demo/
 	$(BIN)/python scripts/demo.py demo
 	@echo "look at demo/comparison.png: hole, plain, refined"
+
+docs: $(VENV)/ready  ## the site -> site/index.html; a warning ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: lint  ## everything that must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD)
@@ -36,4 +39,4 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -43,7 +43,13 @@ def composed(command: str, overrides: Sequence[str]) -> str:
         from refine.cli.fetch import with_backbone
 
         overrides = with_backbone(overrides)
-    return OmegaConf.to_yaml(_checked(command, overrides))
+    launcher: list[str] = []
+    if command == "predict":
+        from refine.cli.predict import split
+
+        overrides, launcher = split(overrides)
+    config = OmegaConf.to_yaml(_checked(command, overrides))
+    return config + (OmegaConf.to_yaml({"launcher": launcher}) if launcher else "")
 
 
 def _checked(command: str, overrides: Sequence[str]) -> Any:

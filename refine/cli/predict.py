@@ -31,9 +31,7 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense as a whole; nothing was done then.
     """
-    launched = any(override.startswith("launcher=") for override in overrides)
-    launcher = [override for override in overrides if launched and override.startswith(LAUNCHER)]
-    command = [override for override in overrides if override not in launcher]
+    command, launcher = split(overrides)
     config = PredictConfig.compose(command)
     with collector_at_rest():  # torch and Lightning take seconds, a misspelled setting should not
         from refine.inference import pipeline, shards
@@ -41,3 +39,14 @@ def run(overrides: Sequence[str]) -> int:
     if launcher:
         return shards.run_shards(config, command, sorted(launcher, reverse=True))  # launcher=, then hydra.<key>=
     return pipeline.run(config, command)
+
+
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is for the run, and what for a launcher of its shards.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+    """
+    launched = any(override.startswith("launcher=") for override in overrides)
+    launcher = [override for override in overrides if launched and override.startswith(LAUNCHER)]
+    return [override for override in overrides if override not in launcher], launcher

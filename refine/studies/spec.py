@@ -163,7 +163,7 @@ def _read(file: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise ValueError(f"{file}: no valid YAML ({str(error).splitlines()[0]}).") from None
     if not isinstance(content, dict) or not content.get("question"):
-        raise ValueError(f"{file}: expected a mapping with a question; see experiments/README.md.")
+        raise ValueError(f"{file}: expected a mapping with a question; see docs/ablation.md.")
     if unknown := sorted(set(content) - allowed_keys):
         raise ValueError(
             f"{file}: there is no key {', '.join(unknown)}; expected some of {', '.join(sorted(allowed_keys))}."

@@ -111,6 +111,13 @@ def test_cfg_prints_what_a_run_would_need_too(command):
     )
 
 
+def test_cfg_of_shards_shows_the_launcher_beside_the_settings():
+    outcome = refine("predict", "shards=2", "launcher=joblib", "hydra.launcher.n_jobs=2", "--cfg")
+    settings = yaml.safe_load(outcome.out)
+    assert outcome.status == 0 and settings["shards"] == 2
+    assert settings["launcher"] == ["launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
 def test_cfg_of_a_study_shows_its_settings_and_the_overrides_of_each_job(monkeypatch, tmp_path):
     monkeypatch.chdir(CONFIGS.parent)
     folder = "experiments/steps_lr"

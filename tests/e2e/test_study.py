@@ -21,7 +21,7 @@ from PIL import Image
 from refine.studies import pipeline
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "experiments" / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "ablation.md").read_text()
 
 
 def smooth(seed: int, width=64, height=48) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md, taken from its text and run as they stand."""
+"""The worked examples of docs/backbone.md and docs/python.md, taken from their text and run as they stand."""
 
 import re
 import sys
@@ -12,7 +12,8 @@ from generated import hole, photo
 import refine
 from refine.__main__ import main
 
-TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "backbone.md").read_text() + (DOCS / "python.md").read_text()
 
 
 def block(language: str, holding: str) -> str:

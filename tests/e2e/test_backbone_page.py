@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING.md: in a folder outside of the project, and as a backbone that ships."""
+"""The worked example of docs/backbone.md: in a folder outside of the project, and as a backbone that ships."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from generated import refine
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+TEXT = (ROOT / "docs" / "backbone.md").read_text()
 
 
 @pytest.mark.slow
