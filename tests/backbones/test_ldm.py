@@ -20,9 +20,10 @@ from refine.backbones.conformance.checks import example
 from refine.backbones.ldm.adapter import LDM
 from refine.backbones.ldm.names import converted, read_sizes, unet_name, vq_name
 from refine.backbones.ldm.networks import LDMConfig, build, library, schedule
-from refine.backbones.ldm.noise import generator, shared_noise
+from refine.backbones.ldm.noise import shared_noise
 from refine.config import compose
 from refine.core.pyramid import Pyramid, make_level
+from refine.core.randomness import seeded_by
 from refine.core.types import Features, Sample
 from refine.weights.checkpoint import UnusableWeights
 
@@ -249,7 +250,7 @@ def levels_of(height, width, factor=2.0, backbone=None, smallest=32):
 @pytest.mark.parametrize(("size", "factor"), [((256, 256), 2.0), ((250, 333), 2.0), ((256, 200), 1.5)])
 def test_noise_is_white_at_every_level(size, factor):
     levels = levels_of(*size, factor)
-    for noise, level in zip(shared_noise(levels, 4, (500, 3), generator(0, "a")), levels, strict=True):
+    for noise, level in zip(shared_noise(levels, 4, (500, 3), seeded_by(0, "a")), levels, strict=True):
         assert noise.shape[2:] == tuple(side // 4 for side in level.image.shape[2:])
         samples = noise.flatten(1)[:, : 24 * 24]
         number = len(samples) ** 0.5
@@ -259,7 +260,7 @@ def test_noise_is_white_at_every_level(size, factor):
 
 
 def test_a_coarse_level_has_the_block_means_of_the_fine_one():
-    coarse, middle, fine = shared_noise(levels_of(128, 256), 4, (3,), generator(0, "a"))
+    coarse, middle, fine = shared_noise(levels_of(128, 256), 4, (3,), seeded_by(0, "a"))
     for small_one, large in ((coarse, middle), (middle, fine)):
         blocks = large.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3))
         torch.testing.assert_close(small_one, 2 * blocks)
@@ -267,7 +268,7 @@ def test_a_coarse_level_has_the_block_means_of_the_fine_one():
 
 def test_padding_moves_nothing():
     """264 is padded to 288 and 132 to 160 px: other shares of the image, the same places in it."""
-    coarse, fine = shared_noise(levels_of(264, 264, smallest=128), 4, (3,), generator(0, "a"))
+    coarse, fine = shared_noise(levels_of(264, 264, smallest=128), 4, (3,), seeded_by(0, "a"))
     blocks = fine[:, :72, :72].unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3))
     assert coarse.shape[-1] == 40 and fine.shape[-1] == 72
     torch.testing.assert_close(coarse[:, :36, :36], 2 * blocks)

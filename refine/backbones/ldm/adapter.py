@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from refine.backbones.build import sized_network
 from refine.backbones.ldm.files import read
 from refine.backbones.ldm.networks import LATENT, LDMConfig, build, schedule
-from refine.backbones.ldm.noise import generator, shared_noise
+from refine.backbones.ldm.noise import shared_noise
 from refine.core.backbone import FrontRear
+from refine.core.randomness import seeded_by
 from refine.core.types import Features, Level, Sample
 from refine.weights.checkpoint import hash_state
 
@@ -110,7 +111,7 @@ class LDM(FrontRear):
 
     def conditions(self, sample: Sample, levels: Sequence[Level]) -> list[Mapping[str, Tensor]]:
         """See :class:`FrontRear`; the images of a batch, which have one key, have one noise."""
-        draw = generator(self.seed, sample.key)
+        draw = seeded_by(self.seed, sample.key)
         drawn = [{"noise": noise} for noise in shared_noise(levels, self.sizes.stride, (LATENT,), draw)]
         if self.eta:
             more = shared_noise(levels, self.sizes.stride, (self.steps, LATENT), draw)

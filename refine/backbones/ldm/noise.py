@@ -11,24 +11,12 @@ two sums, so that the coarse noise is white with unit variance, exactly, at ever
 mean of the fine noise, scaled: the lower a frequency, the more exactly the levels agree in it.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from refine.core.types import Level
-
-
-def generator(seed: int, key: str) -> torch.Generator:
-    """The same random numbers for the same seed and key, in every process.
-
-    Args:
-        seed: Seed of all samples.
-        key: Name of a sample.
-    """
-    digest = hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def shared_noise(levels: Sequence[Level], stride: int, channels: Sequence[int], draw: torch.Generator) -> list[Tensor]:

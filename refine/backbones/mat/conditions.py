@@ -7,13 +7,13 @@ the image keeps or drops the same at each level. Noise makes texture, pixel by p
 enlarged it would be none, so that each level has its own. At the training resolution it is the stored one, as upstream.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from refine.backbones.mat.sizes import COARSEST, MATConfig, noise_names
+from refine.core.randomness import seeded_by
 from refine.core.types import Level
 
 
@@ -54,8 +54,7 @@ def drawn(
     Returns:
         Tensors by name as in :func:`shapes`, with the batch in front.
     """
-    digest = hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+    generator = seeded_by(seed, key)
     first = torch.randn(sizes.latent, generator=generator)
     masks_1 = _kept(levels, sizes.token_side, sizes.dim, generator)
     masks_2 = _kept(levels, sizes.resolutions[-1] // COARSEST, sizes.channels[0], generator)
