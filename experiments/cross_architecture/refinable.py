@@ -32,8 +32,8 @@ SIZES: dict[str, tuple[str, ...]] = {
     "aot_gan": ("backbone.sizes={width: 16, blocks: 4, rates: [1,2,4,8]}", "backbone.native_size=128"),
     "migan": ("backbone.sizes={channels: [64,48,32,24,16]}", "backbone.native_size=64", "backbone.cut=16"),
     "ldm": (
-        "backbone.sizes={channels: [32,64,64], layers: 1, vq_channels: [16,32,32], vq_layers: 1, codes: 256, groups: 4}",
-        "backbone.native_size=128", "backbone.steps=4", "backbone.heads=4",
+        "backbone.sizes={channels: [32,64,64], layers: 1, vq_channels: [16,32,32], vq_layers: 1, codes: 256, "
+        "groups: 4}", "backbone.native_size=128", "backbone.steps=4", "backbone.heads=4",
     ),
     "mat": ("backbone.sizes={channels: [32,24,16], dim: 36, depths: [2,2,2,2,2], grid: 16, heads: 3, latent: 32}",
             "backbone.native_size=64"),
@@ -70,7 +70,8 @@ def rows(name: str) -> Any:
         opened = copy.copy(cuts[cut.cut])
         opened.native_size = backbone.native_size
         reach = "-" if cut.receptive_field is None else f"{cut.receptive_field / side:.2f}"
-        yield [name, cut.cut, str(side), reach, f"{fall(opened, side):.3f}", f"{cut.seconds:.2f}", f"{cut.live_mib:.0f}"]
+        cost = f"{cut.seconds:.2f}", f"{cut.live_mib:.0f}"
+        yield [name, cut.cut, str(side), reach, f"{fall(opened, side):.3f}", *cost]
 
 
 if __name__ == "__main__":
