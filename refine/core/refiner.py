@@ -66,7 +66,7 @@ class Refiner:
         tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.
         window: ``auto`` refines finer levels around their holes alone, see :mod:`refine.core.windows`; a number is also
             the largest side of a window, px. None refines whole levels, as the paper does.
-        context: Width of what a window shows around its hole, px of the level, >= 1; None for the native size.
+        context: Width of what a window shows around its hole, px of the level, >= 1; None for half the native size.
         compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
             takes minutes for the first update at each size, and keeps more than the rules do.
 
@@ -114,7 +114,7 @@ class Refiner:
                 "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
                 f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
             )
-        self.windows = Windows.of(window, backbone.native_size if context is None else context)
+        self.windows = Windows.of(window, max(1, backbone.native_size // 2) if context is None else context)
         self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
         self._warned = False
