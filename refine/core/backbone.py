@@ -35,6 +35,8 @@ class FrontRear(nn.Module, ABC):
         output_settings: Names of the attributes that change the prediction, for :meth:`fingerprint`. A class with an
             ``__init__`` of its own that does not name them has all arguments of its constructor recorded.
         name: Name in messages; that of its class if empty.
+        fills_parts: Whether a part of a photo can be filled by itself, as windows do; False where what it is told in
+            ``conditions`` lies in files of the whole photo.
     """
 
     output_settings: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class FrontRear(nn.Module, ABC):
     minimum_side: int = 1
     weights_hash: str = ""
     name: str = ""
+    fills_parts: bool = True
     _arguments: Mapping[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

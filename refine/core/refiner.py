@@ -114,7 +114,7 @@ class Refiner:
                 "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
                 f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
             )
-        self.windows = Windows.of(window, max(1, backbone.native_size // 2) if context is None else context)
+        self.windows = Windows.of(window, context, backbone)
         self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
         self._warned = False

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refine.core.backbone import FrontRear
 from refine.core.types import Level, LevelResult
 from refine.core.window import Window
 
@@ -53,12 +54,28 @@ class Windows:
             )
 
     @classmethod
-    def of(cls, window: Any, context: int) -> "Windows | None":
-        """From the settings ``refiner.window`` and ``refiner.context``; None where levels are refined as a whole."""
+    def of(cls, window: Any, context: int | None, backbone: FrontRear) -> "Windows | None":
+        """From the settings ``refiner.window`` and ``refiner.context``; None where levels are refined as a whole.
+
+        Args:
+            window: ``auto``, the largest side of a window, px, or None.
+            context: Width of the context, px; None for half the native size.
+            backbone: Network that fills the windows.
+
+        Raises:
+            ValueError: If a setting makes no sense, or the network cannot fill a part of a photo by itself.
+        """
         if window is None:
             return None
         if window != "auto" and (isinstance(window, bool) or not isinstance(window, int)):
             raise ValueError(f"refiner.window must be auto, a number of px, or null; got {window!r}.")
+        if not backbone.fills_parts:
+            name = backbone.name or type(backbone).__name__
+            raise ValueError(
+                f"backbone '{name}' is told of the whole photo in files, and cannot fill a part of it by itself; got "
+                f"refiner.window={window}. Set refiner.window=null, or leave the files out."
+            )
+        context = max(1, backbone.native_size // 2) if context is None else context
         return cls(None if window == "auto" else window, context)
 
     def cover(self, masks: Sequence[Tensor]) -> list[Groups]:

@@ -141,6 +141,13 @@ def test_settings_that_make_no_sense(window, context, message):
         refiner(window=window, context=context)
 
 
+def test_a_network_that_is_told_of_the_whole_photo_in_files_has_no_windows():
+    whole = Local()
+    whole.fills_parts = False
+    with pytest.raises(ValueError, match=r"'Local' is told of the whole photo in files.*refiner\.window=null"):
+        Refiner(whole, Pyramid(32), MultiscaleL1(3), window="auto")
+
+
 def test_windows_lie_on_the_grid_of_the_guide_and_hold_every_hole():
     torch.manual_seed(0)
     for _ in range(40):

@@ -87,6 +87,7 @@ class ZITS(SequentialBackbone):
         if structure not in STRUCTURES:
             raise ValueError(f"backbone.structure={structure}: expected {' or '.join(STRUCTURES)}.")
         self.structure = structure
+        self.fills_parts = edges is None and lines is None
         given = {"edge": ("backbone.edges", edges), "line": ("backbone.lines", lines)}
         self.files = {kind: MapFiles(setting, path) for kind, (setting, path) in given.items() if path is not None}
         self.maps = {kind: files.fingerprint() for kind, files in self.files.items()}
