@@ -13,14 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from refine.analysis.peak_memory import MIB
 from refine.analysis.receptive_field import effective_receptive_field
 from refine.autograd import selective as frozen
 from refine.backbones.replay.tree import named_tensors
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import make_level
 from refine.core.types import Features, Level, Sample
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)

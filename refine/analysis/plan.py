@@ -191,6 +191,25 @@ def calibrated_ways(refiner: Refiner, threads: int, again: bool = False) -> list
     return [(name, way, calibration(way, threads, again)) for name, way in exact_ways(refiner)]
 
 
+@dataclass(frozen=True)
+class ImagePlan:
+    """How an image is refined, and what that takes.
+
+    Attributes:
+        setting: Setting that the way stands for; empty for the refiner as it is configured.
+        refiner: Refiner that does it.
+        levels: What is done at each level, coarse to fine.
+        mib: Predicted peak, MiB, with what the process had before.
+        seconds: Predicted seconds of the refinement.
+    """
+
+    setting: str
+    refiner: Refiner
+    levels: Sequence[LevelPlan]
+    mib: float
+    seconds: float
+
+
 class MemoryLimit:
     """Chooses, image by image, the first way to refine it that is predicted to fit.
 
@@ -203,23 +222,21 @@ class MemoryLimit:
     def __init__(self, mib: float, ways: Sequence[tuple[str, Refiner, Calibration]], before: float) -> None:
         self.mib, self.ways, self.before = mib, ways, before
 
-    def choose(self, size: tuple[int, int], mask: Tensor | None = None) -> tuple[str, Refiner, float]:
+    def choose(self, size: tuple[int, int], mask: Tensor | None = None) -> ImagePlan:
         """The way for an image.
 
         Args:
             size: ``(height, width)``, px.
             mask: Mask, ``(1, 1, H, W)``, for windows.
 
-        Returns:
-            Its setting, its refiner, and the predicted peak in MiB.
-
         Raises:
             OutOfMemory: If none fits; the message has the smallest setting that would.
         """
+        levels = plan_levels(self.ways[0][1], size, mask)  # all ways make the same pixels, so the same levels
         for name, refiner, lines in self.ways:
-            needed = self.before + lines.memory(plan_levels(refiner, size, mask))
+            needed = self.before + lines.memory(levels)
             if needed <= self.mib:
-                return name, refiner, needed
+                return ImagePlan(name, refiner, levels, needed, lines.seconds(levels))
         raise OutOfMemory(
             f"{size[1]}x{size[0]} px would take {needed:.0f} MiB{' with ' + name if name else ''}, more than "
             f"memory={self.mib:.0f}MiB; {self._advice(refiner, size, lines)}"
@@ -228,14 +245,12 @@ class MemoryLimit:
     def _advice(self, refiner: Refiner, size: tuple[int, int], lines: Calibration) -> str:
         image = math.prod(size) * (ENGINE_BYTES + RUN_BYTES) / MIB
         least = padded_side(2 * SMALLEST_CONTEXT + 1, refiner.backbone.multiple_of, refiner.backbone.minimum_side)
-        room = (
-            (self.mib - self.before - image - lines.mib[0]) / max(lines.mib[1] - 1e6 * ENGINE_BYTES / MIB, 1e-9) * 1e6
-        )
-        side = math.isqrt(max(0, int(room))) // refiner.backbone.multiple_of * refiner.backbone.multiple_of
+        slope = max(lines.mib[1] - 1e6 * ENGINE_BYTES / MIB, 1e-9)  # MiB per megapixel of a window
+        room = max(0.0, self.mib - self.before - image - lines.mib[0]) / slope * 1e6  # pixels of a window
+        side = math.isqrt(int(room)) // refiner.backbone.multiple_of * refiner.backbone.multiple_of
         if side < least:
             smallest = [LevelPlan(size, ((least, least),), 1)]
-            return (
-                f"no window is small enough, memory={math.ceil(self.before + lines.memory(smallest))}MiB is the least."
-            )
+            needed = math.ceil(self.before + lines.memory(smallest))
+            return f"no window is small enough, memory={needed}MiB is the least."
         context = min(refiner.backbone.native_size, (side - 1) // 4)
         return f"refiner.window={side} refiner.context={context} would fit, with other pixels."

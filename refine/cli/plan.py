@@ -10,6 +10,7 @@ process on a CPU and of tensors on a GPU; seconds are of the refinement, without
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine.analysis.peak_memory import resident
-from refine.analysis.plan import Calibration, MemoryLimit, calibrated_ways, plan_levels
+from refine.analysis.plan import MemoryLimit, calibrated_ways
 from refine.cli.tables import show
 from refine.config import PlanConfig
 from refine.core.memory import OutOfMemory
@@ -60,7 +61,6 @@ def run(overrides: Sequence[str]) -> int:
 
 def _rows(config: PlanConfig, pairs: Sequence[Any], limit: MemoryLimit) -> Iterator[dict[str, Any]]:
     dataset = make_dataset(config, pairs)
-    calibrations: dict[str, Calibration] = {name: lines for name, _, lines in limit.ways}
     for index in range(len(dataset)):
         sample = dataset[index]
         if isinstance(sample, Failure):
@@ -69,14 +69,12 @@ def _rows(config: PlanConfig, pairs: Sequence[Any], limit: MemoryLimit) -> Itera
         size = (sample.image.shape[-2], sample.image.shape[-1])
         row = {"image": sample.key, "size": list(size)}
         try:
-            name, refiner, mib = limit.choose(size, sample.network_mask)
+            plan = limit.choose(size, sample.network_mask)
         except OutOfMemory as error:
             yield {**row, "problem": str(error)}
             continue
-        levels = plan_levels(refiner, size, sample.network_mask)
-        seconds = calibrations[name].seconds(levels)
-        shown = [{"size": level.size, "parts": level.parts, "updates": level.updates} for level in levels]
-        yield {**row, "levels": shown, "mib": round(mib), "seconds": round(seconds, 1), "how": name}
+        levels = [asdict(level) for level in plan.levels]
+        yield {**row, "levels": levels, "mib": round(plan.mib), "seconds": round(plan.seconds, 1), "how": plan.setting}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:

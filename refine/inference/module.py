@@ -44,7 +44,7 @@ class InpaintingModule(L.LightningModule):
         try:
             refiner, mask = self.refiner, batch.network_mask
             if self.limit is not None:
-                _, refiner, _ = self.limit.choose((batch.image.shape[-2], batch.image.shape[-1]), mask)
+                refiner = self.limit.choose((batch.image.shape[-2], batch.image.shape[-1]), mask).refiner
             return refine_in_memory(refiner, batch.image, mask, key=batch.key, on_step=self._tell)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else "no message"

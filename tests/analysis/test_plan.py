@@ -81,9 +81,9 @@ def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
     sizes = {"": (500, 1000), "refiner.gradient_checkpointing=true": (1000, 1000)}
     limit = MemoryLimit(700, ways, before=100)
     for expected, size in sizes.items():
-        name, way, needed = limit.choose(size)
-        assert name == expected and needed <= 700
-        assert way.gradient_checkpointing == bool(expected)
+        chosen = limit.choose(size)
+        assert chosen.setting == expected and chosen.mib <= 700
+        assert chosen.refiner.gradient_checkpointing == bool(expected)
     with pytest.raises(
         OutOfMemory, match=r"2000x2000 px would take 1892 MiB .*memory=700MiB; refiner.window=\d+"
     ) as raised:
