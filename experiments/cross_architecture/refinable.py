@@ -23,7 +23,7 @@ from refine.core.refiner import Refiner
 from refine.factory import make_backbone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from training.scenes import hole, render
+from benchmarks.subjects import scene
 
 SCENES, UPDATES = 3, 8
 TRAINED = ("small", "mini", "mini_regular", "mini_aot")
@@ -54,8 +54,7 @@ def fall(backbone: FrontRear, side: int) -> float:
     refiner = Refiner(backbone, Pyramid(side // 2, max_levels=2), MultiscaleL1(3), steps=UPDATES)
     falls = []
     for index in range(SCENES):
-        image = torch.from_numpy(render(index, side)).permute(2, 0, 1)[None] / 255
-        mask = torch.from_numpy(hole(index, side))[None, None].float()
+        image, mask = scene(index, side)
         losses = refiner(image, mask, key=str(index)).levels[-1].losses[:, 0]
         falls.append(float(1 - losses.min() / losses[0]))
     return statistics.median(falls)

@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from refine.analysis.receptive_field import effective_receptive_field
 from refine.autograd import selective as frozen
 from refine.backbones.replay.tree import named_tensors
 from refine.core.backbone import FrontRear
-from refine.core.pyramid import make_level
 from refine.core.types import Features, Level, Sample
 
 
@@ -69,8 +68,7 @@ def _scene(backbone: FrontRear, size: int) -> Level:
     image, mask = (torch.stack(waves)[None] + 1) / 2, torch.zeros(1, 1, size, size, device=backbone.device)
     mask[..., size // 4 : size - size // 4, size // 4 : size - size // 4] = 1
     image, mask = image.to(backbone.dtype), mask.to(backbone.dtype)
-    level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
-    return replace(level, conditions=backbone.conditions(Sample("layers", image, mask), [level])[0])
+    return backbone.level_of(Sample("layers", image, mask))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refine.backbones.build import sized_network
+from refine.backbones.build import sized_network, unfilled
 from refine.backbones.sequential import SequentialBackbone, checked_cuts
 from refine.core.types import Level
 from refine.weights.checkpoint import UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
@@ -213,8 +213,6 @@ def _load(weights: str | PathLike[str], rates: Sequence[int] | None) -> tuple[AO
     checkpoint = read_checkpoint(weights)
     state = submodule(checkpoint, MARKER)
     sizes = read_sizes(state, rates)
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        network = Generator(sizes)
-    network = network.to_empty(device="cpu")
+    network = unfilled(lambda: Generator(sizes))
     load_strictly(network, state, checkpoint.source)
     return sizes, network

@@ -24,6 +24,17 @@ def laid_out(x: Tensor, channels_last: bool) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if channels_last and x.device.type == "cpu" else x
 
 
+def unfilled(build: Callable[[], Network]) -> Network:
+    """A network on the CPU whose tensors are still to be read: no time is spent on initial values.
+
+    Args:
+        build: Makes the network.
+    """
+    with torch.device("meta"):
+        network = build()
+    return network.to_empty(device="cpu")
+
+
 def random_weights(build: Callable[[], Network], seed: int, name: str) -> Network:
     """A network with seeded random weights, and a warning that it has them.
 

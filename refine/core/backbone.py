@@ -185,6 +185,16 @@ class FrontRear(nn.Module, ABC):
             Raw prediction ``(B, 3, h, w)`` on the nominal [0, 1] scale: unclamped, uncomposited.
         """
 
+    def level_of(self, sample: Sample, padding: str = "symmetric") -> Level:
+        """A sample as one level: padded for the network, with the conditions it makes for it.
+
+        Args:
+            sample: Image and mask; its key seeds what is random.
+            padding: Kind of padding, see :func:`refine.core.pyramid.pad`.
+        """
+        level = make_level(sample.image, sample.mask, self.multiple_of, self.minimum_side, padding)
+        return replace(level, conditions=self.conditions(sample, [level])[0])
+
     def whole(self, level: Level) -> Tensor:
         """The network run uncut, for the contract to compare with; a subclass that can do so overrides this.
 
@@ -207,10 +217,11 @@ class FrontRear(nn.Module, ABC):
         Returns:
             Raw prediction ``(B, 3, H, W)``.
         """
-        level = make_level(image, mask, self.multiple_of, self.minimum_side)
         if conditions is None:
-            conditions = self.conditions(Sample("", image, mask), [level])[0]
-        return level.crop(self.rear(self.front(replace(level, conditions=conditions))))
+            level = self.level_of(Sample("", image, mask))
+        else:
+            level = replace(make_level(image, mask, self.multiple_of, self.minimum_side), conditions=conditions)
+        return level.crop(self.rear(self.front(level)))
 
     @property
     def device(self) -> torch.device:

@@ -216,9 +216,8 @@ class Refiner:
         self, key: str, level: Level, index: int, tell: Tell, window: Window, guide: Tensor
     ) -> LevelResult:
         """One window of a level; of a level alone, whose guide is itself, the plain prediction."""
-        part = self._padded(window.of(level.image), window.of(level.mask))
-        sample = Sample(key, part.crop(part.image), part.crop(part.mask))
-        part = replace(part, conditions=self.backbone.conditions(sample, [part])[0])
+        sample = Sample(key, window.of(level.image), window.of(level.mask))
+        part = self.backbone.level_of(sample, self.pyramid.padding)
         tell = functools.partial(tell, place=functools.partial(window.placed, level.image))
         return self._refine_level(part, guide, index, tell) if index else self._predict(part)
 

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 import refine
+from benchmarks.subjects import scene
 from refine.analysis.peak_memory import peak, restart_peak
 from refine.core.refiner import Refiner
-from training.scenes import hole, render
+from training.scenes import render
 
 Row = Callable[[torch.device, bool], dict[str, Any]]
 BUNDLED = ("small", "mini", "mini_regular", "mini_aot")
@@ -45,12 +45,6 @@ def about(device: torch.device, toy: bool) -> dict[str, Any]:
     }
 
 
-def scene(side: int) -> tuple[Tensor, Tensor]:
-    """A generated scene and its hole at a size, ``(1, 3, side, side)`` and ``(1, 1, side, side)``."""
-    image = torch.from_numpy(render(0, side)).permute(2, 0, 1)[None] / 255
-    return image, torch.from_numpy(hole(0, side))[None, None].float()
-
-
 def load(device: torch.device, *overrides: str) -> Refiner:
     """A refiner on the device; large networks get random weights."""
     with warnings.catch_warnings():
@@ -67,7 +61,7 @@ def large(toy: bool) -> tuple[str, ...]:
 
 def parity(device: torch.device, toy: bool) -> dict[str, float]:
     """Largest and mean difference to the CPU after all updates, of each bundled network and option."""
-    image, mask = scene(64 if toy else 384)
+    image, mask = scene(0, 64 if toy else 384)
     found = {}
     for backbone in BUNDLED[1:2] if toy else BUNDLED:
         base = (f"backbone={backbone}", *(("pyramid.smallest_side=32",) if toy else ()))
@@ -82,7 +76,7 @@ def parity(device: torch.device, toy: bool) -> dict[str, float]:
 
 def twice(device: torch.device, toy: bool) -> dict[str, float]:
     """Largest difference between two runs of the same, of each bundled network; 0 where bytes repeat."""
-    image, mask = scene(64 if toy else 512)
+    image, mask = scene(0, 64 if toy else 512)
     found = {}
     for backbone in BUNDLED[1:2] if toy else BUNDLED:
         refiner = load(device, f"backbone={backbone}", *(("pyramid.smallest_side=32",) if toy else ()))
@@ -93,8 +87,8 @@ def twice(device: torch.device, toy: bool) -> dict[str, float]:
 
 def speed(side: int, arm: str, device: torch.device, toy: bool) -> dict[str, float]:
     """Seconds of the first refinement in a process and of further ones, and memory at the peak."""
-    refiner = load(device, *large(toy), *(ARMS[arm] if not (toy and arm == "control") else ARMS[arm][:1]))
-    image, mask = scene(side // 16 if toy else side)
+    refiner = load(device, *large(toy), *ARMS[arm])
+    image, mask = scene(0, side // 16 if toy else side)
     times = []
     for _ in range(2 if side > 1024 or toy else 4):
         restart_peak(device)
@@ -107,7 +101,7 @@ def speed(side: int, arm: str, device: torch.device, toy: bool) -> dict[str, flo
 def window(device: torch.device, toy: bool) -> dict[str, float]:
     """A large scene with a small hole: whole, and in a window."""
     side = 256 if toy else 3072
-    image, mask = scene(side)[0], torch.zeros(1, 1, side, side)
+    image, mask = scene(0, side)[0], torch.zeros(1, 1, side, side)
     mask[..., side // 2 : side // 2 + side // 8, side // 2 : side // 2 + side // 8] = 1
     found = {}
     for name, settings in {"whole": (), "window": ("refiner.window=auto", f"refiner.context={side // 12}")}.items():

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,25 @@ from refine.backbones.replay.tree import named_tensors
 from refine.backbones.sequential import SequentialBackbone
 from refine.config import InpaintConfig
 from refine.core.backbone import FrontRear
-from refine.core.pyramid import make_level
 from refine.core.refiner import Refiner
-from refine.core.types import Features, Level, Sample
+from refine.core.types import Features, Sample
 from refine.factory import make_refiner
 from refine.weights.checkpoint import UnusableWeights
 from training.scenes import hole, render
 
 BACKBONE_WORDS = ("fold", "channels_last")  # settings of some backbones
 REFINER_WORDS = ("frozen", "gradient_checkpointing", "compile")  # settings of the refiner
+
+
+def scene(index: int, side: int) -> tuple[Tensor, Tensor]:
+    """A generated scene and its hole, ``(1, 3, side, side)`` in [0, 1] and ``(1, 1, side, side)``, 1 = hole.
+
+    Args:
+        index: Number of the scene, which seeds it.
+        side: Side in px.
+    """
+    image = torch.from_numpy(render(index, side)).permute(2, 0, 1)[None] / 255
+    return image, torch.from_numpy(hole(index, side))[None, None].float()
 
 
 class Subject:
@@ -98,11 +107,10 @@ class Refinement(Subject):
         overrides = [f"refiner.{word}={word in words}" for word in REFINER_WORDS]
         overrides += [f"refiner.precision={word}" for word in words if word in DTYPES]
         refiner = self._load(words, *overrides)
-        scene = torch.from_numpy(render(0, self._size)).permute(2, 0, 1)[None] / 255
-        mask = torch.from_numpy(hole(0, self._size))[None, None].float()
-        image: list[Tensor] = []
-        seconds = self._timed(lambda: image.append(refiner(scene, mask).image))
-        torch.save([image[0].cpu()], results)
+        image, mask = scene(0, self._size)
+        refined: list[Tensor] = []
+        seconds = self._timed(lambda: refined.append(refiner(image, mask).image))
+        torch.save([refined[0].cpu()], results)
         return {"seconds": seconds, "live_MiB": math.nan, "live_rss_MiB": math.nan, "peak_MiB": peak(self._device)}
 
 
@@ -198,12 +206,9 @@ class Rear(Subject):
         draw = torch.Generator().manual_seed(0)
         image, mask = torch.rand(1, 3, size, size, generator=draw), torch.zeros(1, 1, size, size)
         mask[..., size // 4 : size // 2, size // 4 : size // 2] = 1
-        level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
-        image, mask = (tensor.to(self._device, self._dtype) for tensor in (level.image, level.mask))
+        image, mask = (tensor.to(self._device, self._dtype) for tensor in (image, mask))
         with torch.no_grad():
-            level = Level(image, mask, level.size)
-            (conditions,) = backbone.conditions(Sample("rear", image, mask), [level])
-            features = backbone.front(replace(level, conditions=conditions))
+            features = backbone.front(backbone.level_of(Sample("rear", image, mask)))
         z = {name: tensor.detach().clone().requires_grad_() for name, tensor in features.z.items()}
         return Features(z, features.context)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refine.core.backbone import FrontRear
-from refine.core.pyramid import make_level, padded_side
+from refine.core.pyramid import padded_side
 from refine.core.types import Features, Level, Sample
 
 TOLERANCE = 1e-4  # of the prediction's standard deviation: batches and halves may round differently
@@ -48,9 +48,7 @@ def _scene(height: int, width: int, seed: int, batch: int = 1) -> tuple[Tensor, 
 def _level(backbone: FrontRear, image: Tensor, mask: Tensor) -> Level:
     """Padded, on the backbone's device and in its precision, with the conditions the backbone makes for it."""
     image, mask = image.to(backbone.device, backbone.dtype), mask.to(backbone.device, backbone.dtype)
-    level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
-    sample = Sample("contract", image, mask)
-    return replace(level, conditions=backbone.conditions(sample, [level])[0])
+    return backbone.level_of(Sample("contract", image, mask))
 
 
 def _predict(backbone: FrontRear, level: Level) -> Tensor:

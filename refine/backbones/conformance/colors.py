@@ -5,7 +5,6 @@ Random weights give back neither: of them, only an activation that ends in anoth
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from refine.backbones.conformance.checks import louder
 from refine.core.backbone import FrontRear
-from refine.core.pyramid import make_level, padded_side
+from refine.core.pyramid import padded_side
 from refine.core.types import Level, Sample
 
 SIDE = 128  # px, if the backbone takes it; the bundled networks see enough at this size
@@ -82,8 +81,7 @@ def _predicted(backbone: FrontRear, few: Tensor) -> tuple[Level, Tensor]:
     image = F.interpolate(few, (side, side), mode="bilinear", align_corners=True).to(backbone.device, backbone.dtype)
     mask = image.new_zeros(1, 1, side, side)
     mask[..., side * 3 // 8 : side * 5 // 8, side * 3 // 8 : side * 5 // 8] = 1
-    level = make_level(image, mask, backbone.multiple_of, backbone.minimum_side)
-    level = replace(level, conditions=backbone.conditions(Sample("colors", image, mask), [level])[0])
+    level = backbone.level_of(Sample("colors", image, mask))
     return level, backbone.rear(backbone.front(level))
 
 

@@ -13,7 +13,7 @@ from os import PathLike
 import torch
 from torch import Tensor, nn
 
-from refine.backbones.build import sized_network
+from refine.backbones.build import sized_network, unfilled
 from refine.backbones.lama.fold import fold as fold_norms
 from refine.backbones.lama.fourier import Pair
 from refine.backbones.lama.generator import ACTIVATIONS, FFC_MARKER, REGULAR_MARKER, LaMaConfig, build, read_sizes
@@ -143,8 +143,6 @@ def _load(weights: str | PathLike[str]) -> tuple[LaMaConfig, nn.Sequential]:
     checkpoint = read_checkpoint(weights)
     state = submodule(checkpoint, FFC_MARKER, REGULAR_MARKER)
     sizes = read_sizes(state)
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        model = build(sizes, _activation(checkpoint))
-    model = model.to_empty(device="cpu")
+    model = unfilled(lambda: build(sizes, _activation(checkpoint)))
     load_strictly(model, {key.removeprefix("model."): value for key, value in state.items()}, checkpoint.source)
     return sizes, model

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refine.backbones.build import unfilled
 from refine.backbones.ldm.names import converted, read_sizes, unet_name, vq_name
 from refine.backbones.ldm.networks import CONDITION, LATENT, LDMConfig, Networks, build, library
 from refine.weights.checkpoint import Checkpoint, UnusableWeights, load_strictly, read_checkpoint
@@ -41,9 +42,7 @@ def _read_official(checkpoint: Checkpoint, heads: int) -> tuple[LDMConfig, Netwo
     unet, vq = (_below(checkpoint, prefix) for prefix in ("model.diffusion_model.", "first_stage_model."))
     unet = {name: state.get("model_ema.diffusion_model" + name.replace(".", ""), unet[name]) for name in unet}
     sizes = read_sizes(unet, vq)
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        networks = build(sizes, heads)
-    networks = networks.to_empty(device="cpu")
+    networks = unfilled(lambda: build(sizes, heads))
     for network, official, names in ((networks.unet, unet, unet_name), (networks.vq, vq, vq_name)):
         own = converted(official, network.state_dict(), functools.partial(names, sizes=sizes), heads)
         load_strictly(network, own, checkpoint.source)

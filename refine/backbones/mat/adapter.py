@@ -35,10 +35,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 
-import torch
 from torch import Tensor, nn
 
-from refine.backbones.build import laid_out, sized_network
+from refine.backbones.build import laid_out, sized_network, unfilled
 from refine.backbones.mat.conditions import drawn, shapes
 from refine.backbones.mat.generator import Generator
 from refine.backbones.mat.sizes import MATConfig, read_sizes
@@ -199,8 +198,6 @@ def _load(weights: str | PathLike[str]) -> tuple[MATConfig, Generator]:
     state = submodule(replace(checkpoint, state=averaged or checkpoint.state), MARKER)
     state = {name: value for name, value in state.items() if not name.endswith(DERIVED)}
     sizes = read_sizes(state)
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        network = Generator(sizes)
-    network = network.to_empty(device="cpu")
+    network = unfilled(lambda: Generator(sizes))
     load_strictly(network, state, checkpoint.source)
     return sizes, network

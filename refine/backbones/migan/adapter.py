@@ -14,7 +14,7 @@ from os import PathLike
 import torch
 from torch import Tensor
 
-from refine.backbones.build import sized_network
+from refine.backbones.build import sized_network, unfilled
 from refine.backbones.migan.generator import COARSEST, Generator, MIGANConfig, read_sizes
 from refine.core.backbone import FrontRear
 from refine.core.types import Features, Level
@@ -127,8 +127,6 @@ def _load(weights: str | PathLike[str]) -> tuple[MIGANConfig, Generator]:
     checkpoint = read_checkpoint(weights)
     state = submodule(checkpoint, MARKER)
     sizes = read_sizes(state)
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        network = Generator(sizes)
-    network = network.to_empty(device="cpu")
+    network = unfilled(lambda: Generator(sizes))
     load_strictly(network, state, checkpoint.source)
     return sizes, network

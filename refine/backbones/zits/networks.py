@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from refine.backbones.build import unfilled
 from refine.backbones.zits.generator import Generator, read_generator_sizes
 from refine.backbones.zits.structure import StructureEncoder, StructureUpsampling
 from refine.backbones.zits.transformer import Transformer, TransformerConfig, read_transformer_sizes
@@ -78,9 +78,7 @@ def load(weights: str | PathLike[str], completes: bool) -> tuple[ZITSConfig, Net
         sizes = _sizes(states)
     except KeyError as error:
         raise UnusableWeights(f"{folder}: its files lack the tensor {error} of a ZITS; download them again.") from None
-    with torch.device("meta"):  # no time spent on initial values that the files replace
-        networks = Networks(sizes)
-    networks = networks.to_empty(device="cpu")
+    networks = unfilled(lambda: Networks(sizes))
     for part, state in states.items():
         load_strictly(networks.get_submodule(part), state, str(files[part]))
     return sizes, networks
