@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 import refine
 from refine.core.composite import composite
@@ -23,25 +22,18 @@ from refine.data.masks import MaskGenerator
 from refine.metrics.image import psnr, sharpness, ssim
 from refine.metrics.lpips import LPIPS
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measured import square
+
 SIDE = 512  # px
 UPDATES = (5, 8, 15)
 DETAIL = (None, 0.75, 1.0, 1.5, 2.0)  # px of the guide; None for the iterate itself
 SCORES = ("LPIPS", "PSNR, dB", "SSIM", "sharpness")
 
 
-def photo(file: Path) -> torch.Tensor:
-    """The middle of a photo shrunk to a short side of ``SIDE``, ``(1, 3, SIDE, SIDE)`` in [0, 1]."""
-    image = Image.open(file).convert("RGB")
-    scale = SIDE / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
-    pixels = np.array(image.crop((left, top, left + SIDE, top + SIDE)))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-
-
 def measure(file: Path, refiner: refine.Refiner, lpips: LPIPS) -> dict[str, list[float]]:
     """Scores by setting, as ``<updates> <detail>``; ``plain`` for the network alone."""
-    image = photo(file)
+    image = square(file, SIDE)
     mask = torch.from_numpy(np.asarray(MaskGenerator("thick")(file.stem, (SIDE, SIDE))) > 0).float()[None, None]
     iterates: dict[int, torch.Tensor] = {}
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 import refine
-from refine.metrics.bootstrap import interval
 from refine.metrics.image import psnr, ssim
 from refine.metrics.lpips import LPIPS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measured import paired, square
 
 SIDE = 512  # px: the middle square of a photo that is shrunk to this short side
 WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
@@ -31,17 +32,7 @@ ARMS = {
     "fixed": ("objective.adaptive=false",),
     "adaptive": ("objective.adaptive=true",),
 }
-SCORES = {"lpips": "LPIPS", "ssim": "SSIM", "psnr": "PSNR, dB"}
-
-
-def photo(file: Path) -> torch.Tensor:
-    """The middle of a shrunk photo, ``(1, 3, SIDE, SIDE)`` in [0, 1]."""
-    image = Image.open(file).convert("RGB")
-    scale = SIDE / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
-    pixels = np.array(image.crop((left, top, left + SIDE, top + SIDE)))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+SCORES = ("lpips", "ssim", "psnr")  # of the image, and in the hole
 
 
 def strokes(name: str, width: int) -> torch.Tensor:
@@ -71,7 +62,7 @@ def measure(
     chosen = arms.split(",") if arms else ARMS
     refiners = {arm: refine.load(f"backbone={backbone}", *ARMS[arm]) for arm in chosen}
     for file in files[int(half) :: 2][: int(count)]:
-        image = photo(file)
+        image = square(file, SIDE)
         for width in WIDTHS:
             mask = strokes(file.stem, width)
             for arm, refiner in refiners.items():
@@ -115,11 +106,7 @@ def summary(rows: str) -> None:
             updated = np.mean([row["updates"] > 0 for row in ours])
             guided = np.mean([row["guided"] for row in ours])
             columns = [backbone, half, width, len(whole), f"{arm} - {control}", f"{updated:.2f}", f"{guided:.2f}"]
-            for score in SCORES:
-                differences = np.array([a[score] - b[score] for a, b in zip(ours, theirs, strict=True)])
-                low, high = interval(differences)
-                columns.append(f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
-            print("|", " | ".join(map(str, columns)), "|")
+            print("|", " | ".join(map(str, [*columns, *paired(ours, theirs, SCORES)])), "|")
 
 
 if __name__ == "__main__":

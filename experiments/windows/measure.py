@@ -20,9 +20,11 @@ from PIL import Image
 
 import refine
 from refine.data.masks import MaskGenerator
-from refine.metrics.bootstrap import interval
 from refine.metrics.image import psnr, ssim
 from refine.metrics.lpips import LPIPS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measured import paired
 
 SHORT, DRAWN = 768, 224  # px: least short side of a photo; side of the square that a thick hole is drawn into
 CONTEXTS = (32, 64, 128, 256)
@@ -31,7 +33,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     **{f"context {context}": ("refiner.window=auto", f"refiner.context={context}") for context in CONTEXTS},
     "plain": ("preset=plain",),
 }
-SCORES = {"lpips": "LPIPS of the hole's box", "ssim": "SSIM", "psnr": "PSNR, dB"}
+SCORES = ("lpips", "ssim", "psnr")  # of the hole's box, and in the hole
 
 
 def hole(name: str, size: tuple[int, int]) -> torch.Tensor:
@@ -93,11 +95,7 @@ def summary(rows: str) -> None:
             theirs = [found[backbone, name, "whole"] for name in names]
             ratio = np.median([a["seconds"] / b["seconds"] for a, b in zip(ours, theirs, strict=True)])
             columns = [backbone, len(names), arm, f"{ratio:.2f}", f"{np.median([a['to_whole'] for a in ours]):.1f}"]
-            for score in SCORES:
-                differences = np.array([a[score] - b[score] for a, b in zip(ours, theirs, strict=True)])
-                low, high = interval(differences)
-                columns.append(f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
-            print("|", " | ".join(map(str, columns)), "|")
+            print("|", " | ".join(map(str, [*columns, *paired(ours, theirs, SCORES)])), "|")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,16 @@ import hashlib
 import torch
 
 
+def digest(seed: int, key: str) -> bytes:
+    """The SHA-256 of a seed and an image's name.
+
+    Args:
+        seed: Seed of all images.
+        key: Name of the image.
+    """
+    return hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
+
+
 def seeded_by(seed: int, key: str) -> torch.Generator:
     """Random numbers of an image.
 
@@ -12,5 +22,4 @@ def seeded_by(seed: int, key: str) -> torch.Generator:
         seed: Seed of all images.
         key: Name of the image.
     """
-    digest = hashlib.sha256(f"{seed}/{key}".encode(errors="surrogateescape")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+    return torch.Generator().manual_seed(int.from_bytes(digest(seed, key)[:8], "big"))

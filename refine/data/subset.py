@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from refine.core.randomness import digest
 from refine.data.pairs import ImageMaskPair, Listing, Unused
 from refine.io.picture import Picture
 
@@ -55,7 +56,7 @@ def draw(pairs: Sequence[ImageMaskPair], limit: int | None, seed: int) -> list[I
         return list(pairs)
     if not 0 < limit <= len(pairs):
         raise ValueError(f"data.limit={limit}: got {len(pairs)} images, expected a number from 1 to that.")
-    rank = {pair.key: hashlib.sha256(f"{seed}/{pair.key}".encode(errors="surrogateescape")).digest() for pair in pairs}
+    rank = {pair.key: digest(seed, pair.key) for pair in pairs}
     drawn = set(sorted(rank, key=rank.__getitem__)[:limit])
     return [pair for pair in pairs if pair.key in drawn]
 
