@@ -19,6 +19,7 @@ from hydra.plugins.completion_plugin import CompletionPlugin
 
 from refine.config import CONFIGS, PATHS, ConfigError
 from refine.data.masks import KINDS
+from refine.studies.shipped import shipped
 
 SHELLS: dict[str, type[CompletionPlugin]] = {"bash": BashCompletion, "zsh": BashCompletion, "fish": FishCompletion}
 FLAGS = ("--help", "--cfg", "-q", "-v")
@@ -73,6 +74,8 @@ def candidates(line: str) -> list[str]:
     if word.startswith("-"):
         return [flag for flag in FLAGS if flag.startswith(word)]
     key, equals, value = word.partition("=")
+    if command == "study" and not others and (named := _studies(key if equals else "", value if equals else word)):
+        return named
     literal = [f"{key}={choice}" for choice in WORDS.get(key, ()) if choice.startswith(value)] if equals else []
     by_name = key in ("backbone", "data") and not value.startswith((".", "/", "~"))
     if equals and not by_name and key in (*PATHS, "config_dir", "backbone", "data"):
@@ -85,6 +88,15 @@ def candidates(line: str) -> list[str]:
     if by_name and value:
         found |= set(_files(key, value))
     return sorted(found)
+
+
+def _studies(key: str, begun: str) -> list[str]:
+    """Names of studies, and folders and files that may be one; nothing where another setting is begun."""
+    if key not in ("", "study"):
+        return []
+    names = [f"{key}={name}" for name in shipped() if name.startswith(begun)]
+    paths = [path for path in _files(key, begun) if path.endswith(("/", ".yaml", ".yml"))]
+    return [found.removeprefix("=") for found in sorted({*names, *paths})]
 
 
 def _settings(command: str, words: Sequence[str], word: str) -> set[str]:

@@ -64,16 +64,17 @@ def _checked(command: str, overrides: Sequence[str]) -> Any:
 
 def _study(overrides: Sequence[str]) -> str:
     from refine.cli.study import absolute, split
+    from refine.studies.shipped import find_study
     from refine.studies.spec import make_runs, read_study
 
     own, launcher, common = split(overrides)
     config = _checked("study", own)
     if OmegaConf.is_missing(config, "study"):
-        raise ConfigError("study needs study=, for example refine study experiments/which_layers --cfg.")
+        raise ConfigError("study needs study=, for example refine study which_layers --cfg.")
     output = Path("???" if OmegaConf.is_missing(config, "output") else config.output)
     controls = None if config.controls is None else Path(config.controls)
     jobs = {}
-    for run in make_runs(read_study(Path(config.study).expanduser()), output, [absolute(o) for o in common], controls):
+    for run in make_runs(read_study(find_study(config.study)), output, [absolute(o) for o in common], controls):
         try:
             _checked("predict", run.overrides)
         except ValueError as error:

@@ -1,9 +1,11 @@
 """Answer a question: run the arms of a study on the same images and masks, and compare them.
 
-    refine study experiments/which_layers input=photos output=runs/which_layers
-    refine study experiments/steps_lr input=photos output=runs/steps_lr launcher=submitit_slurm device=cuda
-    refine study experiments/steps_lr output=runs/steps_lr report_only=true
+    refine study                                    # the studies that come along, each with its question
+    refine study which_layers input=photos output=runs/which_layers
+    refine study experiments/my_steps input=photos output=runs/my_steps launcher=submitit_slurm device=cuda
+    refine study experiments/my_steps output=runs/my_steps report_only=true
 
+A study is a folder with a file study.yaml, such a file, or the name of one that comes along.
 Settings that are not listed below go to every arm's `refine predict`. The same command continues after any kill.
 """
 
@@ -14,7 +16,7 @@ from omegaconf import OmegaConf
 
 from refine.config import CONFIGS, PATHS, StudyConfig
 from refine.data.masks import KINDS
-from refine.studies import pipeline
+from refine.studies import shipped
 
 # Values that are no paths, even beside a folder of that name.
 WORDS: dict[str, tuple[str, ...]] = {"masks": KINDS, "truth": ("input",), "backbone.weights": ("random",)}
@@ -24,7 +26,7 @@ def run(overrides: Sequence[str]) -> int:
     """Run the command.
 
     Args:
-        overrides: Folder of the study, and settings in Hydra's form ``key=value``.
+        overrides: Name or folder of the study, and settings in Hydra's form ``key=value``; nothing to list the studies.
 
     Returns:
         Exit status: 0 if every arm is complete, 1 if one is not, 130 after Ctrl-C.
@@ -32,6 +34,11 @@ def run(overrides: Sequence[str]) -> int:
     Raises:
         ValueError: If the request makes no sense; nothing was run then.
     """
+    if not overrides:
+        print(shipped.questions())
+        return 0
+    from refine.studies import pipeline  # torch, which takes seconds
+
     own, launcher, common = split(overrides)
     config = StudyConfig.compose(own)
     return pipeline.run(config, [absolute(override) for override in common], launcher, overrides)

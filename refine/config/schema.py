@@ -239,7 +239,7 @@ class StudyConfig(Settings):
     """The arms of a study."""
 
     command = "study"
-    study: Annotated[str, Field(examples=["experiments/which_layers"])]
+    study: Annotated[str, Field(examples=["study=which_layers; `refine study` lists those that come along"])]
     output: Annotated[str, Field(examples=["output=runs/which_layers"])]
     controls: str | None
     report_only: bool

@@ -10,6 +10,7 @@ from refine.config.verbosity import is_quiet, say
 from refine.inference.launch import Job, check_launcher, launch, say_interrupted
 from refine.studies.labels import uses_wandb
 from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
+from refine.studies.shipped import find_study
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
 
 NEEDED = ("polars", "scipy", "matplotlib", "jinja2")  # the extra [study]
@@ -32,7 +33,7 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     """
     _check_installed()
     check_launcher(launcher[0].partition("=")[2])
-    study, output = read_study(Path(config.study).expanduser()), Path(config.output).expanduser().resolve()
+    study, output = read_study(find_study(config.study)), Path(config.output).expanduser().resolve()
     if config.report_only:
         return conclude(study, list(read_plan(output).values()), output, config, command)
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
@@ -65,7 +66,7 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     problems = {run.name: reason for run in runs if (reason := problem(run))}
     tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
     if config.publish:
-        report.publish(Path(config.study).expanduser(), output, command)
+        report.publish(find_study(config.study), output, command)
     if not is_quiet():
         print((output / report.MARKDOWN).read_text(), end="")
     for name, reason in problems.items():

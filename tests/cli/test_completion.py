@@ -39,7 +39,12 @@ def here(tmp_path, monkeypatch):
         ("refine predict --c", ["--cfg"]),
         ("refine study experiments/x refiner.optimize", ["refiner.optimize=", "refiner.optimizer."]),
         ("refine study experiments/x report", ["report_only="]),
-        ("refine study exper", []),  # a folder: the shell's own completion
+        ("refine study exper", ["experiments/"]),
+        ("refine study which", ["which_layers", "which_layers/at_four_times"]),
+        ("refine study study=eros", ["study=erosion"]),
+        ("refine study m", ["mine.yaml"]),
+        ("refine study input=pho", ["input=photo.png", "input=photos/"]),
+        ("refine study report", ["report_only="]),
         ("refine fetch big", ["big_lama"]),
         ("refine check tin", ["tiny="]),
     ],

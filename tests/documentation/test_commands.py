@@ -15,6 +15,7 @@ from refine.cli.main import COMMANDS
 from refine.cli.study import split
 from refine.config import PATHS, StudyConfig
 from refine.studies import read_study
+from refine.studies.shipped import find_study
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -69,7 +70,7 @@ def check(command: str, overrides: list[str]) -> None:
     """Compose and check; of a study what is its own and what every arm is given: its arms have tests of theirs."""
     if command == "study":
         own, _, overrides = split(overrides)
-        read_study(Path(StudyConfig.compose(own).study))
+        read_study(find_study(StudyConfig.compose(own).study))
         command = "predict"
     composed(command, overrides)
 
