@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import refine
-from refine.config import plain
 from refine.inference.finished_run import read_config, read_job
 from refine.studies.labels import without_loggers
 from refine.studies.spec import StudyRun
@@ -47,10 +46,10 @@ def shown(word: str) -> str:
     """An override without the folders above what it names: they say nothing to others, or too much.
 
     Args:
-        word: Override ``key=value``.
+        word: Override ``key=value``, or a path.
     """
-    key, equals, value = word.partition("=")
-    return f"{key}={Path(value).name}" if equals and Path(value).is_absolute() else word
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
 def what_was_run(runs: Sequence[StudyRun]) -> dict[str, str]:
@@ -142,7 +141,9 @@ def _git_state() -> str:
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.SubprocessError):
         return "installed package, no git"
-    return f"git {commit}, {f'{len(changed.splitlines())} files changed since' if changed else 'unchanged'}"
+    count = len(changed.splitlines())
+    since = f"{count} file{'s' if count > 1 else ''} changed since" if count else "unchanged"
+    return f"git {commit}, {since}"
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -32,6 +32,17 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
     return -values if less else values
 
 
+def direction(score: str) -> str:
+    """Which values of a score are good, in words.
+
+    Args:
+        score: Name of the score, such as ``l1_hole_refine``.
+    """
+    if score.startswith(MATCH):
+        return "1 is best"
+    return "more is better" if gain(score, np.array(1.0)) > 0 else "less is better"
+
+
 def read_rows(study: Study, runs: Sequence[StudyRun]) -> pl.DataFrame:
     """The rows of all runs with their ``group`` and ``arm``; runs without rows are left out.
 

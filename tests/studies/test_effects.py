@@ -10,7 +10,10 @@ from refine.studies.effects import effects
 from refine.studies.spec import StudyRun, read_study
 from refine.studies.statistics import read_rows
 
-GRID = "{question: '?', grid: {refiner.steps: [5, 15], refiner.lr: [0.1, 0.2], refiner.keep: [best, last]}, scores: [psnr]}"
+GRID = (
+    "{question: '?', scores: [psnr],"
+    " grid: {refiner.steps: [5, 15], refiner.lr: [0.1, 0.2], refiner.keep: [best, last]}}"
+)
 EACH = (
     "{question: '?', each: {masks: [thin, thick]}, arms: {a: [refiner.steps=1], b: [refiner.steps=2]}, scores: [psnr]}"
 )
