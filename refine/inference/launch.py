@@ -184,8 +184,10 @@ def task(config: DictConfig) -> int:
         _stop(folder, status)
     from refine.core.devices import machine_name  # torch, which a job that is not run does not need
 
-    machine = machine_name() + (SHARED if _is_shared() else "")
-    write_job(job.output, {**job.about, "status": status, "reason": reason, "machine": machine}, job.record)
+    at_once = _jobs_at_once()
+    machine = machine_name() + (SHARED if at_once not in (None, 1) else "")
+    note = {"status": status, "reason": reason, "machine": machine, "jobs_at_once": at_once}
+    write_job(job.output, {**job.about, **note}, job.record)
     if status in STOPPED and not told:
         raise SystemExit(status)
     return status
@@ -217,10 +219,13 @@ def _is_told(launcher: str) -> bool:
     return bool(launcher) and "submitit" not in launcher
 
 
-def _is_shared() -> bool:
-    """Whether the launcher does several jobs at once on this machine."""
+def _jobs_at_once() -> int | None:
+    """How many jobs the launcher does at once on this machine; None if others decide that, such as SLURM."""
     launcher = HydraConfig.get().launcher if HydraConfig.initialized() else {}
-    return bool(launcher.get("n_jobs", 1) != 1)
+    if "submitit" in launcher.get("_target_", ""):
+        return None
+    n_jobs = int(launcher.get("n_jobs", 1))
+    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)  # as joblib counts: -1 is all cores
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Example images of a study: where the best arm did best, as usual and worst, with the results of every arm."""
+"""Example images of a study: where the best arm gains most, as usual and least, with the results of every arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ from refine.inference.discover import discover
 from refine.inference.finished_run import read_config
 from refine.inference.panels import HOLE
 from refine.io.picture import read_picture, to_tensor
+from refine.studies.closeups import Closeup, as_bytes, closeup
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
 
-KINDS = ("best", "median", "worst")
+KINDS = ("gain", "middle", "loss")
 EACH = 3  # cases of each kind
+MOST = 54  # cases of all groups together: a page of many groups has fewer of each
 LARGEST = 768  # px, longer side of the pictures
 
 
@@ -32,12 +34,29 @@ class Case:
         group: Name of the study's group.
         key: Name of the image.
         difference: Difference of the first score, arm minus ``plain``.
+        arm: Name of the arm.
+        gain: That difference, so that more is better.
     """
 
     kind: str
     group: str
     key: str
     difference: float
+    arm: str
+    gain: float
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is shown of a case.
+
+    Attributes:
+        images: Picture by the arm's name, with ``input`` and ``truth``; what cannot be read is missing.
+        closeup: Hole of the case, near by; None if its pictures cannot be read.
+    """
+
+    images: Mapping[str, Image.Image]
+    closeup: Closeup | None
 
 
 def best_arm(study: Study, compared: pl.DataFrame, group: str) -> str | None:
@@ -75,18 +94,21 @@ def choose(study: Study, rows: pl.DataFrame, group: str, arm: str) -> list[Case]
         arm: Name of the arm.
 
     Returns:
-        Cases by kind. Few images are best first, then worst, and only then median.
+        Cases by kind, the largest gain and the largest loss first. Few images are gains first, then losses, and only
+        then the middle.
     """
     arm_scores, plain_scores = (first_scores(study, rows, group, name) for name in (arm, "plain"))
     gains = {key: _gain(study, arm_scores[key], plain_scores[key]) for key in arm_scores.keys() & plain_scores.keys()}
     order = sorted(gains, key=lambda key: (-gains[key], key))
-    each = min(EACH, max(1, len(order) // 3))
+    each = max(1, min(EACH, len(order) // 3, MOST // len(KINDS) // len(study.groups)))
     best, rest = order[:each], order[each:]
     worst, middle = rest[::-1][:each], rest[: len(rest) - each]
     first = max(0, (len(middle) - each) // 2)
     selected = dict(zip(KINDS, (best, middle[first : first + each], worst), strict=True))
     differences = {key: arm_scores[key] - plain_scores[key] for key in gains}
-    return [Case(kind, group, key, differences[key]) for kind, keys in selected.items() for key in keys]
+    return [
+        Case(kind, group, key, differences[key], arm, gains[key]) for kind, keys in selected.items() for key in keys
+    ]
 
 
 def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict[str, float]:
@@ -106,7 +128,7 @@ def first_scores(study: Study, rows: pl.DataFrame, group: str, arm: str) -> dict
     return {key: value for key, value in values if value is not None and np.isfinite(value)}
 
 
-def pictures(rows: pl.DataFrame, runs: Sequence[StudyRun], cases: Sequence[Case]) -> list[dict[str, Image.Image]]:
+def pictures(rows: pl.DataFrame, runs: Sequence[StudyRun], cases: Sequence[Case]) -> list[Pictures]:
     """What the arms made of each case, with the input and the truth; what cannot be read is left out.
 
     Args:
@@ -119,7 +141,14 @@ def pictures(rows: pl.DataFrame, runs: Sequence[StudyRun], cases: Sequence[Case]
         if run.arm == "plain":
             inputs[run.group] = _inputs(run, [case.key for case in cases if case.group == run.group])
     folders = {(run.group, run.arm): run.folder for run in runs}
-    return [_input_and_truth(inputs[case.group].get(case.key)) | _results(rows, folders, case) for case in cases]
+    return [_pictures(case, inputs[case.group].get(case.key), _results(rows, folders, case)) for case in cases]
+
+
+def _pictures(case: Case, sample: Sample | None, results: Mapping[str, Tensor]) -> Pictures:
+    read = {**_input_and_truth(sample), **results}
+    mask = None if sample is None else sample.mask
+    near = closeup(read[case.arm], read["plain"], read.get("truth"), mask) if {case.arm, "plain"} <= set(read) else None
+    return Pictures({name: _image(tensor) for name, tensor in read.items()}, near)
 
 
 def _inputs(run: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
@@ -134,28 +163,27 @@ def _inputs(run: StudyRun, keys: Sequence[str]) -> dict[str, Sample]:
     return {sample.key: sample for sample in read if isinstance(sample, Sample)}
 
 
-def _input_and_truth(sample: Sample | None) -> dict[str, Image.Image]:
+def _input_and_truth(sample: Sample | None) -> dict[str, Tensor]:
     if sample is None:
         return {}
     color = sample.image.new_tensor(HOLE).view(1, 3, 1, 1)
-    pictures = {"input": _image(sample.image.where(sample.mask == 0, color))}
-    return pictures if sample.truth is None else pictures | {"truth": _image(sample.truth)}
+    pictures = {"input": sample.image.where(sample.mask == 0, color)}
+    return pictures if sample.truth is None else pictures | {"truth": sample.truth}
 
 
-def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Image.Image]:
-    images = {}
+def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: Case) -> dict[str, Tensor]:
+    found = {}
     selected = rows.filter((pl.col("group") == case.group) & (pl.col("key").cast(pl.String) == case.key))
     for row in selected.iter_rows(named=True):
         try:
-            images[row["arm"]] = _image(to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"])))
+            found[row["arm"]] = to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"]))
         except (OSError, ValueError):  # removed since
             continue
-    return images
+    return found
 
 
 def _image(tensor: Tensor) -> Image.Image:
     """``(1, 3, H, W)`` in [0, 1], no larger than a page needs."""
-    values = (tensor[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-    image = Image.fromarray(values)
+    image = Image.fromarray(as_bytes(tensor))
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return image

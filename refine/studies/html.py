@@ -2,64 +2,81 @@
 
 import base64
 import io
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from refine.studies.gallery import KINDS, LARGEST, Case, best_arm, choose, first_scores, pictures
+from refine.studies import contents
+from refine.studies.closeups import Closeup, common_scale, difference_map
+from refine.studies.gallery import KINDS, LARGEST, Case, Pictures, best_arm, choose, first_scores, pictures
+from refine.studies.plots import CAPTIONS
 from refine.studies.spec import CONTROLS, Study, StudyRun
-from refine.studies.statistics import COSTS, certain
+from refine.studies.tables import Table
 
-TEMPLATE = Path(__file__).parent / "report.html"
+if TYPE_CHECKING:
+    from refine.studies.report import Tables
+
+TEMPLATE = "report.html"
 SIDES = (LARGEST, 640, 512, 384, 256, 128)  # px, longer side of the pictures: the largest that keeps the page small
+NEAR = 320  # px, longer side of what is shown near by
+MOST_IMAGES = 1000  # rows of the tables of images; a file has the others
+TITLES = {"gain": ("Largest gains", "Smallest losses"), "middle": ("In the middle", "In the middle"),
+          "loss": ("Smallest gains", "Largest losses")}  # fmt: skip
 
 
 def make(
     study: Study,
-    compared: pl.DataFrame,
-    cost: pl.DataFrame,
-    rows: pl.DataFrame,
+    tables: "Tables",
     runs: Sequence[StudyRun],
     plots: Mapping[str, str],
     notes: Sequence[str],
+    files: Sequence[str],
     limit_mib: float,
 ) -> str:
     """The page as HTML.
 
     Args:
         study: Question with its arms and scores.
-        compared: Table of :func:`refine.studies.statistics.compare`.
-        cost: Table of :func:`refine.studies.statistics.costs`.
-        rows: Table of :func:`refine.studies.statistics.read_rows`.
+        tables: Tables of the report.
         runs: All runs of the study, finished or not.
         plots: SVG by file name.
         notes: Paragraphs above the tables, as plain text that may end in a list of lines with dashes.
+        files: Names without ending of the tables' files beside the page.
         limit_mib: Largest size of the page in MiB; pictures are made smaller until it fits.
     """
+    compared = tables.comparisons
     best = {group: best_arm(study, compared, group) for group in study.groups} if len(compared) else {}
-    cases = [case for group, arm in best.items() if arm for case in choose(study, rows, group, arm)]
+    cases = [case for group, arm in best.items() if arm for case in choose(study, tables.results, group, arm)]
+    shown = pictures(tables.results, runs, cases)
+    scale = common_scale([one.closeup for one in shown if one.closeup])
     parts = {
         "title": study.question,
         "notes": [text.split("\n- ") for text in notes],
-        "heads": _heads(study),
-        "tables": list(_tables(study, compared, cost)) if len(compared) else [],
-        "plots": {name: _data_url("image/svg+xml", svg.encode()) for name, svg in plots.items()},
+        "scores": _scores(study, tables) if len(compared) else [],
+        "effects": _effects(study, tables),
+        "about_effects": contents.ABOUT_EFFECTS,
+        "plots": [_plot(name, svg) for name, svg in plots.items()],
+        "images": list(_images(study, tables)),
         "names": ["input", *study.arms, "truth"],
-        "sides": {"left": "plain", "right": next(filter(None, best.values()), None)},
-        "cases": list(_sections(study, best, cases)),
+        "sides": {"left": contents.BASE, "right": next(filter(None, best.values()), None)},
+        "sections": list(_sections(study, best, cases)),
+        "scale": scale,
+        "runs": contents.run_tables(study, runs),
+        "files": files,
+        "controls": list(CONTROLS),
     }
-    images = pictures(rows, runs, cases)
-    template = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined).from_string(
-        TEMPLATE.read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
+    template = environment.get_template(TEMPLATE)
     for side in SIDES:
-        data = [_described(study, rows, *pair, side) for pair in zip(cases, images, strict=True)]
-        page = template.render(parts, data={"cases": data})
+        described = [_described(study, tables.results, *pair, side) for pair in zip(cases, shown, strict=True)]
+        near = [_near(case, one.closeup, scale, min(side, NEAR)) for case, one in zip(cases, shown, strict=True)]
+        page = template.render(parts, data={"cases": described}, near=near)
         if len(page) <= limit_mib * 2**20:
             break
     return page
@@ -69,86 +86,73 @@ def _data_url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables and plots -------------------------------------------------------------------------------------------------
 
 
-def _heads(study: Study) -> list[str]:
-    differences = [[f"− {reference}", "95 % interval", "p (Holm)", "wins"] for reference in study.references]
-    return ["arm", "n", "mean", *itertools.chain(*differences), *COSTS.values()]
+def _scores(study: Study, tables: "Tables") -> list[dict[str, Table]]:
+    """By score the main columns, and what stands behind them."""
+    compared, cost = tables.comparisons, tables.costs
+    pairs = [
+        {
+            "main": contents.summary(study, compared, cost, score),
+            "details": contents.details(study, compared, cost, score),
+        }
+        for score in study.scores
+    ]
+    return [pair for pair in pairs if pair["main"].rows]
 
 
-def _tables(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    for group in study.groups:
-        for score in study.scores:
-            table = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
-            if len(table):
-                title = f"{group}: {score}" if group else score
-                yield {"title": title, "rows": list(_rows(study, group, table, cost))}
+def _effects(study: Study, tables: "Tables") -> list[Table]:
+    found = [contents.effect_table(tables.effects, score) for score in study.scores] if len(tables.effects) else []
+    return [table for table in found if table.rows]
 
 
-def _rows(study: Study, group: str, compared: pl.DataFrame, cost: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    for arm in study.arms:
-        results = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
-        if results:
-            spent = next(cost.filter((pl.col("group") == group) & (pl.col("arm") == arm)).iter_rows(named=True), {})
-            yield {"kind": "control" if arm in CONTROLS else "arm", "cells": _cells(study, arm, results, spent)}
+def _images(study: Study, tables: "Tables") -> Iterator[dict[str, Any]]:
+    """A table of images per group, with how many of them a file alone has."""
+    for group in study.groups if len(tables.images) and study.scores[0] in tables.images.columns else ():
+        table = contents.image_table(study, tables.images, group)
+        most = MOST_IMAGES // len(study.groups)
+        if table.rows:
+            shown = table._replace(rows=table.rows[:most])
+            yield {"title": group or "All images", "table": shown, "count": len(table.rows), "most": most}
 
 
-def _cells(
-    study: Study, arm: str, results: Mapping[str, Mapping[str, Any]], spent: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    first = next(iter(results.values()))
-    cells = [_cell(arm, arm), _cell(first["n"], str(first["n"])), _cell(first["mean"], number(first["mean"]))]
-    for reference in study.references:
-        row = results.get(reference)
-        if row is None or not row["n"]:  # the reference itself, or no pair
-            cells += [_cell(None, "")] * 4
-            continue
-        sure = "sure" if certain(row) else ""
-        cells.append(_cell(row["difference"], f"{row['difference']:+.3g}", sure))
-        cells.append(_cell(row["low"], interval_text(row)))
-        cells.append(_cell(row["p_holm"], f"{row['p_holm']:.2g}"))
-        cells.append(_cell(row["wins"], f"{100 * row['wins']:.0f} %"))
-    return cells + [_cell(spent.get(key), number(spent.get(key))) for key in COSTS]
-
-
-def _cell(value: Any, text: str, kind: str = "") -> dict[str, Any]:
-    """A cell's text, and its value to sort by; empty if it is not known."""
-    return {"value": "" if value is None or value != value else value, "text": text, "kind": kind}
-
-
-def number(value: float | None) -> str:
-    """Four digits, or a dash for what is not known.
-
-    Args:
-        value: Number, NaN or None.
-    """
-    return "-" if value is None or value != value else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
-def interval_text(row: Mapping[str, Any]) -> str:
-    """The interval of a comparison in brackets, or a word where a single image gives none.
-
-    Args:
-        row: Row of :func:`refine.studies.statistics.compare`.
-    """
-    return f"[{row['low']:+.3g}, {row['high']:+.3g}]" if row["n"] > 1 else "(one image, no interval)"
+def _plot(file: str, svg: str) -> dict[str, str]:
+    name = Path(file).stem
+    return {"name": name, "file": file, "source": _data_url("image/svg+xml", svg.encode()), "caption": CAPTIONS[name]}
 
 
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
-def _described(
-    study: Study, rows: pl.DataFrame, case: Case, images: Mapping[str, Image.Image], side: int
-) -> dict[str, Any]:
+def _described(study: Study, rows: pl.DataFrame, case: Case, shown: Pictures, side: int) -> dict[str, Any]:
     """A case for the page's script."""
-    size = next((picture.size for picture in images.values()), (1, 1))
+    size = next((picture.size for picture in shown.images.values()), (1, 1))
     scores = {arm: first_scores(study, rows, case.group, arm).get(case.key) for arm in study.arms}
     return {
         "name": case.key,
         "ratio": size[0] / size[1],
-        "images": {name: _jpeg(picture, side) for name, picture in images.items()},
-        "scores": {arm: number(value) for arm, value in scores.items() if value is not None},
+        "images": {name: _jpeg(picture, side) for name, picture in shown.images.items()},
+        "scores": {arm: contents.number(value) for arm, value in scores.items() if value is not None},
+    }
+
+
+def _near(case: Case, closeup: Closeup | None, scale: int, side: int) -> dict[str, Any] | None:
+    """The hole near by: pictures with their names, and where it lies in percent of the image."""
+    if closeup is None:
+        return None
+    titles = {"plain": contents.BASE, "arm": case.arm, "truth": "truth"}
+    found = [
+        {"title": titles[name], "shows": titles[name], "source": _jpeg(part, side)}
+        for name, part in closeup.pictures.items()
+    ]
+    difference = _jpeg(difference_map(closeup.differences, scale), side)
+    shows = f"|{case.arm} − {contents.BASE}|"
+    (left, top, right, bottom), (width, height) = closeup.box, closeup.size
+    return {
+        "pictures": [*found, {"title": "difference", "shows": shows, "source": difference}],
+        "place": [100 * left / width, 100 * top / height, 100 * (right - left) / width, 100 * (bottom - top) / height],
+        "box": f"x {left} to {right}, y {top} to {bottom} px",
     }
 
 
@@ -166,5 +170,6 @@ def _sections(study: Study, best: Mapping[str, str | None], cases: Sequence[Case
         for kind in KINDS:
             members = [pair for pair in enumerate(cases) if (pair[1].group, pair[1].kind) == (group, kind)]
             if members:
-                title = f"{group}: {kind}" if group else kind
+                lost = members[0][1].gain < 0
+                title = f"{group + ': ' if group else ''}{TITLES[kind][lost]}"
                 yield {"title": title, "note": f"by {study.scores[0]} of {arm} minus plain", "members": members}

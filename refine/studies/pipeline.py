@@ -10,6 +10,7 @@ from refine.config.verbosity import is_quiet, say
 from refine.inference.launch import Job, check_launcher, launch, say_interrupted
 from refine.studies.labels import uses_wandb
 from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
+from refine.studies.record import how_it_is_run
 from refine.studies.shipped import find_study
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
 
@@ -41,7 +42,10 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
     unfinished = _unfinished(runs)
     write_plan(output, runs)
     say(f"refine study: {len(runs)} jobs, {len(runs) - len(unfinished)} complete")
-    jobs = [Job(arm.name, arm.overrides, arm.folder, about={"fingerprint": arm.fingerprint}) for arm in unfinished]
+    about = how_it_is_run(command) if unfinished else {}
+    jobs = [
+        Job(arm.name, arm.overrides, arm.folder, about={**about, "fingerprint": arm.fingerprint}) for arm in unfinished
+    ]
     if stopped := launch(jobs, output / STUDY / "jobs", launcher):
         say_interrupted("study", sum(not problem(arm_run) for arm_run in runs), len(runs), "jobs complete")
         return stopped

@@ -8,33 +8,51 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from refine.studies.plan import finished_rows
+from refine.studies import cost_plot, gain_map, loss_plot
+from refine.studies.axes import arrow, limits
 from refine.studies.spec import CONTROLS, Study, StudyRun
-from refine.studies.statistics import gain
+from refine.studies.statistics import direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from refine.studies.report import Tables
+
 STYLE = {"svg.hashsalt": "refine", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
+DIFFERENCES, STEPS, COST, EFFECTS, LOSSES, MAP = "differences", "steps", "cost", "effects", "losses", "map"
+# What a plot shows, for who reads it and for who hears it.
+CAPTIONS = {
+    DIFFERENCES: "Mean difference of each arm to each reference by the first score, with its 95 % interval. "
+    "An arrow at the edge with a number: a control lies outside.",
+    EFFECTS: "Main effects and interactions of the factors by the first score, with their 95 % intervals.",
+    MAP: "Gain over plain for every combination of the factors, so that more is always better. "
+    "▲ gain and ▼ loss: the 95 % interval excludes 0; · neither.",
+    STEPS: "The first score against the numbers of one setting, with 95 % intervals.",
+    LOSSES: "Loss after each update as a share of the first, level by level: median over images, quartiles as a band.",
+    COST: "The first score against the seconds per image; the line joins the arms that none beats in both.",
+}
 
 
-def draw(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, runs: Sequence[StudyRun]) -> dict[str, str]:
+def draw(study: Study, tables: "Tables", runs: Sequence[StudyRun]) -> dict[str, str]:
     """All plots by file name.
 
     Args:
         study: Question with its arms and scores.
-        compared: Table of :func:`refine.studies.statistics.compare`.
-        cost: Table of :func:`refine.studies.statistics.costs`.
+        tables: Tables of the report.
         runs: All runs of the study, finished or not.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
+    compared = tables.comparisons
     fills: dict[str, Callable[[Figure], bool]] = {
-        "differences": lambda figure: _differences(figure, study, compared),
-        "steps": lambda figure: _steps(figure, study, compared, runs),
-        "cost": lambda figure: _cost(figure, study, compared, cost),
+        DIFFERENCES: lambda figure: _differences(figure, study, compared),
+        EFFECTS: lambda figure: _effects(figure, study, tables.effects),
+        MAP: lambda figure: gain_map.draw(figure, study, tables.results),
+        STEPS: lambda figure: bool(study.axis) and _scores_on_axis(figure.subplots(), study, compared),
+        LOSSES: lambda figure: loss_plot.draw(figure, study, runs),
+        COST: lambda figure: cost_plot.draw(figure, study, compared, tables.costs),
     }
     drawn = {}
     with matplotlib.rc_context(STYLE):
@@ -55,123 +73,104 @@ def _differences(figure: "Figure", study: Study, compared: pl.DataFrame) -> bool
     """Arms below each other, a panel per reference: the mean difference of the first score with its interval."""
     rows = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0))
     labels = list(dict.fromkeys(map(_label, rows.iter_rows(named=True))))
-    figure.set_size_inches(8, 1.2 + 0.25 * len(labels))
+    figure.set_size_inches(8, 1.2 + 0.22 * len(labels))
     panels = figure.subplots(1, len(study.references), sharey=True, squeeze=False)[0]
     for axes, reference in zip(panels, study.references, strict=True):
-        for row in rows.filter(pl.col("reference") == reference).iter_rows(named=True):
-            error = [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            color = "0.6" if row["arm"] in CONTROLS else "C0"
-            axes.errorbar(row["difference"], labels.index(_label(row)), xerr=error, fmt="o", ms=4, color=color)
-        axes.axvline(0, color="0.5", lw=0.8)
+        _intervals(axes, rows.filter(pl.col("reference") == reference).to_dicts(), labels)
         axes.set(xlabel=f"{study.scores[0]}\nminus {reference}", yticks=range(len(labels)), yticklabels=labels)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(labels) - 0.4, -0.6)  # from above
+    figure.suptitle(f"{study.scores[0]}: {direction(study.scores[0])}", fontsize=9)
     return bool(labels)
+
+
+def _effects(figure: "Figure", study: Study, effects: pl.DataFrame) -> bool:
+    """Effects below each other: the mean difference of the first score with its interval."""
+    rows = effects.filter(pl.col("score") == study.scores[0]).to_dicts() if len(effects) else []
+    labels = [_effect_label(row) for row in rows]
+    figure.set_size_inches(8, 1.2 + 0.25 * len(labels))
+    axes = figure.subplots()
+    _intervals(axes, [{**row, "label": label} for row, label in zip(rows, labels, strict=True)], labels)
+    axes.set(yticks=range(len(labels)), yticklabels=labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)  # from above
+    axes.set_xlabel(f"effect on {study.scores[0]} ({direction(study.scores[0])})")
+    return bool(labels)
+
+
+def _effect_label(row: Mapping[str, Any]) -> str:
+    """Where, what and how: one line, settings by their last names."""
+    names = " × ".join(key.rpartition(".")[2] for key in row["factor"].split(" × "))
+    place = " ".join(filter(None, (row["group"], row["arm"])))
+    return f"{place + ': ' if place else ''}{names}: {row['change']}"
+
+
+def _intervals(axes: "Axes", rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
+    """Points with their intervals; what a far control would need more room for becomes an arrow."""
+    ends = [row[end] for row in rows if row.get("arm") not in CONTROLS for end in ("difference", "low", "high")]
+    axes.set_xlim(limits(ends, (row["difference"] for row in rows if row.get("arm") in CONTROLS)))
+    for row in rows:
+        place = labels.index(row.get("label") or _label(row))
+        if arrow(axes, row["difference"], place):
+            continue
+        error = np.nan_to_num([[row["difference"] - row["low"]], [row["high"] - row["difference"]]])
+        color = "0.6" if row.get("arm") in CONTROLS else "C0"
+        axes.errorbar(row["difference"], place, xerr=error, fmt="o", ms=4, color=color)
+    axes.axvline(0, color="0.5", lw=0.8)
+    axes.grid(axis="y", color="0.93")
+    axes.set_axisbelow(True)
 
 
 def _label(row: Mapping[str, Any]) -> str:
     return f"{row['group']} {row['arm']}".strip()
 
 
-def _steps(figure: "Figure", study: Study, compared: pl.DataFrame, runs: Sequence[StudyRun]) -> bool:
-    """The first score against the study's numbers, if it has any; the loss against the steps otherwise."""
-    axes = figure.subplots()
-    drawn = _scores_on_axis(axes, study, compared) if study.axis else _losses(axes, runs)
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return drawn
-
-
 def _scores_on_axis(axes: "Axes", study: Study, compared: pl.DataFrame) -> bool:
+    """The first score against the study's numbers."""
     lines = defaultdict(list)
     paired = compared.filter((pl.col("reference") == "plain") & (pl.col("n") > 0))
     first = paired.filter(pl.col("score") == study.scores[0])
     for row in first.filter(~pl.col("arm").is_in(list(CONTROLS))).iter_rows(named=True):
         if (x := study.place(row["arm"])) is not None:
             lines[_line(study, row)].append((x, row["difference"], row["low"], row["high"]))
-    for label, points in lines.items():
-        x, mean, low, high = np.array(sorted(points)).T
-        axes.errorbar(x, mean, [mean - low, high - mean], fmt="o-", ms=4, capsize=2, label=label)
+    _lines(axes, lines)
+    axes.set_ylim(limits(number for points in lines.values() for point in points for number in point[1:]))
     for row in first.filter(pl.col("arm") == "upscaled").iter_rows(named=True):
-        axes.axhline(row["difference"], color="0.6", ls="--", lw=0.8, label=f"{row['group']} upscaled".strip())
+        _control_line(axes, row["difference"], _label(row))
     axes.axhline(0, color="0.5", lw=0.8)
-    positive = sorted({point[0] for points in lines.values() for point in points})
-    if len(positive) > 2 and positive[0] > 0 and positive[-1] / positive[0] >= 10:
-        axes.set_xscale("log")
-    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus plain")
+    axes.set(xlabel=study.axis, ylabel=f"{study.scores[0]} minus plain\n({direction(study.scores[0])})")
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return bool(lines)
+
+
+def _lines(axes: "Axes", lines: Mapping[str, Sequence[tuple[float, ...]]]) -> None:
+    """Lines with intervals, each moved a little aside, so that none hides another."""
+    places = sorted({point[0] for points in lines.values() for point in points})
+    logarithmic = len(places) > 2 and places[0] > 0 and places[-1] / places[0] >= 10
+    if logarithmic:
+        axes.set_xscale("log")
+    for number, (label, points) in enumerate(lines.items()):
+        x, mean, low, high = np.array(sorted(points)).T
+        aside = 0.012 * (number - (len(lines) - 1) / 2)
+        moved = x * (1 + aside) if logarithmic else x + aside * (places[-1] - places[0])
+        error = np.nan_to_num([mean - low, high - mean])
+        axes.errorbar(moved, mean, error, fmt="o-", ms=4, lw=1, capsize=2, label=label)
+    if len(places) <= 6:
+        axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+        axes.minorticks_off()
+
+
+def _control_line(axes: "Axes", value: float, label: str) -> None:
+    """A dashed line at a control's difference; at the edge its number, if it lies outside."""
+    low, high = axes.get_ylim()
+    if low <= value <= high:
+        axes.axhline(value, color="0.6", ls="--", lw=0.8, label=label)
+    else:
+        end = "▼" if value < low else "▲"
+        axes.plot([], [], " ", label=f"{end} {label} {value:+.3g}")
 
 
 def _line(study: Study, row: Mapping[str, Any]) -> str:
     """What an arm sets besides the axis."""
     others = [override for override in study.arms[row["arm"]] if override.partition("=")[0] != study.axis]
-    return " ".join([row["group"], *others]).strip() or "arms"
-
-
-def _losses(axes: "Axes", runs: Sequence[StudyRun]) -> bool:
-    """Mean over images of the finest level's loss, as a share of the one it began with."""
-    for run in runs:
-        if run.arm not in CONTROLS and (curves := _curves(run)):
-            length = max(map(len, curves))  # an early stop keeps its last value
-            filled = [[*curve, *[curve[-1]] * (length - len(curve))] for curve in curves]
-            axes.plot(np.mean(filled, axis=0), "o-", ms=3, label=run.name)
-    axes.set(xlabel="updates, finest level", ylabel="loss, share of the first")
-    return bool(axes.lines)
-
-
-def _curves(run: StudyRun) -> list[list[float]]:
-    """Losses of the finest level of each image, as shares of the first one."""
-    curves = [row["losses"][-1] for row in finished_rows(run) if row.get("losses")]
-    return [[loss / curve[0] for loss in curve] for curve in curves if curve and curve[0] and None not in curve]
-
-
-def _cost(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> bool:
-    """The first score against seconds per image, and the arms that none beats in both."""
-    points = quality_and_cost(study, compared, cost)
-    axes = figure.subplots()
-    for group in study.groups:
-        group_points = [point for point in points if point[0] == group]
-        for _, arm, seconds, quality in group_points:
-            axes.plot(seconds, quality, "o", ms=4, color="0.6" if arm in CONTROLS else "C0")
-            axes.annotate(f"{group} {arm}".strip(), (seconds, quality), (3, 3), textcoords="offset points", fontsize=7)
-        front = pareto([(point[2], float(gain(study.scores[0], np.array(point[3])))) for point in group_points])
-        best_points = [group_points[i] for i in front]
-        axes.step(
-            [point[2] for point in best_points],
-            [point[3] for point in best_points],
-            "C1-",
-            lw=1,
-            where="post",
-            zorder=0,
-        )
-    axes.margins(x=0.15)  # room for the names
-    axes.set(xlabel="seconds per image (median)", ylabel=study.scores[0])
-    return bool(points)
-
-
-def quality_and_cost(study: Study, compared: pl.DataFrame, cost: pl.DataFrame) -> list[tuple[str, str, float, float]]:
-    """Group, arm, seconds and the mean of the first score, of every arm where both are known.
-
-    Args:
-        study: Question with its arms and scores.
-        compared: Table of :func:`refine.studies.statistics.compare`.
-        cost: Table of :func:`refine.studies.statistics.costs`.
-    """
-    rows = compared.filter((pl.col("score") == study.scores[0]) & (pl.col("n") > 0)).unique(
-        ["group", "arm"], keep="first", maintain_order=True
-    )
-    joined = rows.join(cost.select("group", "arm", "seconds"), on=["group", "arm"], how="left", maintain_order="left")
-    timed = joined.filter(pl.col("seconds").is_not_null())
-    return list(timed.select("group", "arm", "seconds", "mean").iter_rows())
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points of which no other is both cheaper and better, by rising cost.
-
-    Args:
-        points: Pairs of cost and gain; less cost and more gain are better.
-    """
-    front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[index][1] > points[front[-1]][1]:
-            front.append(index)
-    return front
+    pairs = (override.partition("=") for override in others)
+    return " ".join([row["group"], *(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs)]).strip() or "arms"

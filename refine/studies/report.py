@@ -1,7 +1,6 @@
-"""Report of a study: Markdown tables, plots and an HTML page."""
+"""Report of a study: its tables as files, plots and an HTML page."""
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +9,14 @@ import polars as pl
 from refine.inference.launch import SHARED
 from refine.io.files import write_atomic
 from refine.metrics.bootstrap import FEWEST_IMAGES
+from refine.studies import contents, plots
 from refine.studies import html as page
-from refine.studies import plots
-from refine.studies.html import interval_text, number
+from refine.studies.effects import effects
 from refine.studies.plan import machines
+from refine.studies.record import shown_command
 from refine.studies.spec import FILE, Study, StudyRun
-from refine.studies.statistics import COSTS, certain, compare, costs, read_rows
+from refine.studies.statistics import compare, costs, read_rows
+from refine.studies.tables import Table, as_markdown, document
 
 MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -28,15 +29,19 @@ class Tables(NamedTuple):
         results: Table of :func:`refine.studies.statistics.read_rows`.
         comparisons: Table of :func:`refine.studies.statistics.compare`.
         costs: Table of :func:`refine.studies.statistics.costs`.
+        effects: Table of :func:`refine.studies.effects.effects`.
+        images: Table of :func:`refine.studies.contents.image_scores_table`.
     """
 
     results: pl.DataFrame
     comparisons: pl.DataFrame
     costs: pl.DataFrame
+    effects: pl.DataFrame
+    images: pl.DataFrame
 
 
 def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> Tables:
-    """Compare what is there and write it: rows, comparisons, Markdown, plots, page.
+    """Compare what is there and write it: rows, tables, plots, page.
 
     Args:
         study: Question with its arms and scores.
@@ -50,15 +55,48 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
     """
     rows = read_rows(study, runs)
     compared, cost = (compare(study, rows), costs(study, rows)) if len(rows) else (pl.DataFrame(), pl.DataFrame())
+    images = contents.image_scores_table(study, rows, runs, output)
+    tables = Tables(rows, compared, cost, effects(study, rows), images)
     rows.write_parquet(output / ROWS)
-    compared.write_csv(output / COMPARISONS)
-    drawn = plots.draw(study, compared, cost, runs) if len(compared) else {}
+    for name, frame in (("comparisons", compared), ("effects", tables.effects), ("images", images)):
+        frame.write_csv(output / f"{name}.csv")
+    written = _write_tables(study, tables, runs, output)
+    drawn = plots.draw(study, tables, runs) if len(compared) else {}
     for name, svg in drawn.items():
         _save(output / name, svg)
     notes = _notes(compared, problems, machines(runs))
-    _save(output / MARKDOWN, markdown(study, compared, cost, notes))
-    _save(output / PAGE, page.make(study, compared, cost, rows, runs, drawn, notes, page_mib))
-    return Tables(rows, compared, cost)
+    _save(output / MARKDOWN, markdown(study, tables, notes))
+    _save(output / PAGE, page.make(study, tables, runs, drawn, notes, written, page_mib))
+    return tables
+
+
+def _write_tables(study: Study, tables: Tables, runs: Sequence[StudyRun], output: Path) -> list[str]:
+    """Every table as Markdown and LaTeX, and how the study was run as CSV too; gives the files' stems."""
+    run_tables = contents.run_tables(study, runs)
+    files: dict[str, list[Table]] = {"runs": run_tables}
+    if len(tables.comparisons):
+        files["comparisons"] = [table for _, _, table in _score_tables(study, tables)]
+        files["images"] = [contents.image_table(study, tables.images, group) for group in study.groups]
+    if len(tables.effects):
+        files["effects"] = [contents.effect_table(tables.effects, score) for score in study.scores]
+    for name, found in files.items():
+        filled = [table for table in found if table.rows]
+        markdown, latex = document((f"{name}-{number}", table) for number, table in enumerate(filled, 1))
+        _save(output / f"{name}.md", markdown)
+        _save(output / f"{name}.tex", latex)
+    texts = [{"what": row[0].text, "value": row[-1].text} for row in run_tables[0].rows]
+    arms = [{"what": " ".join(cell.text for cell in row[:-1]), "value": row[-1].text} for row in run_tables[1].rows]
+    pl.DataFrame([*texts, *arms], schema=["what", "value"]).write_csv(output / "runs.csv")
+    return list(files)
+
+
+def _score_tables(study: Study, tables: Tables) -> Iterator[tuple[str, str, Table]]:
+    """Group, score and table, the first score's with the costs; those that hold anything."""
+    for group in study.groups if len(tables.comparisons) else ():
+        for index, score in enumerate(study.scores):
+            table = contents.score_table(study, tables.comparisons, tables.costs, group, score, with_cost=index == 0)
+            if table.rows:
+                yield group, score, table
 
 
 def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[str]) -> list[str]:
@@ -71,23 +109,18 @@ def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[
     return notes
 
 
-def markdown(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, notes: Sequence[str]) -> str:
-    """The tables, the first score's first; one per group and score.
+def markdown(study: Study, tables: Tables, notes: Sequence[str]) -> str:
+    """The tables of scores, the first score's first, and the effects by the first score.
 
     Args:
         study: Question with its arms and scores.
-        compared: Table of :func:`refine.studies.statistics.compare`.
-        cost: Table of :func:`refine.studies.statistics.costs`.
+        tables: Tables of the report.
         notes: Paragraphs above the tables.
     """
-    parts = list(notes)
-    for group in study.groups if len(compared) else ():
-        for index, score in enumerate(study.scores):
-            score_rows = compared.filter((pl.col("group") == group) & (pl.col("score") == score))
-            if len(score_rows):
-                title = f"### {group + ': ' if group else ''}{score}"
-                table = _table(study, score_rows, cost.filter(pl.col("group") == group), with_cost=index == 0)
-                parts.append(f"{title}\n{table}")
+    parts = [*notes, *(f"### {table.caption}\n{as_markdown(table)}" for *_, table in _score_tables(study, tables))]
+    if len(tables.effects):
+        table = contents.effect_table(tables.effects, study.scores[0])
+        parts += [f"### {table.caption}\n{as_markdown(table)}", contents.ABOUT_EFFECTS]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,36 +139,6 @@ def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
         f"excludes 0. {few}Seconds are the median of an image's refinement, without reading "
         "and writing; guided is the mean share of the hole that is compared with the coarser level, at the last level."
     )
-
-
-def _table(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, with_cost: bool) -> str:
-    """One score of one group: arms below each other, references side by side."""
-    head = ["arm", "mean"]
-    for reference in study.references:
-        head += [f"- {reference} [95 %]", "p (Holm)", "wins"]
-    head += [*COSTS.values()] if with_cost else []
-    lines = []
-    for arm in study.arms:
-        by_reference = {row["reference"]: row for row in compared.filter(pl.col("arm") == arm).iter_rows(named=True)}
-        if not by_reference:
-            continue
-        cells = [arm, number(next(iter(by_reference.values()))["mean"])]
-        for reference in study.references:
-            cells += _cells(by_reference.get(reference))
-        spent = next(cost.filter(pl.col("arm") == arm).iter_rows(named=True), {})
-        cells += [number(spent.get(key)) for key in COSTS] if with_cost else []
-        lines.append(cells)
-    ruled = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ruled, *lines])
-
-
-def _cells(row: dict[str, float] | None) -> list[str]:
-    if row is None:  # the reference itself
-        return ["", "", ""]
-    if not row["n"]:
-        return ["no pair", "", ""]
-    text = f"{row['difference']:+.3g} {interval_text(row)}"
-    return [f"**{text}**" if certain(row) else text, f"{row['p_holm']:.2g}", f"{100 * row['wins']:.0f} %"]
 
 
 def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
@@ -164,15 +167,8 @@ def publish(folder: Path, output: Path, command: Sequence[str]) -> None:
     for svg in sorted(output.glob("*.svg")):
         _save(folder / f"{prefix}{svg.name}", svg.read_text(encoding="utf-8"))
         images += f"\n![{svg.stem}]({prefix}{svg.name})\n"
-    arguments = [word for word in command if word.partition("=")[0] not in ("report_only", "publish")]
-    command_line = " ".join(shlex.quote(_short(word)) for word in arguments)
     results = (output / MARKDOWN).read_text(encoding="utf-8")
-    _save(readme, f"{before}{mark}\n`refine study {command_line}`\n\n{results}{images}\n{END}{after}")
-
-
-def _short(word: str) -> str:
-    key, equals, value = word.partition("=")
-    return f"{key}={Path(value).name}" if equals and Path(value).is_absolute() else word
+    _save(readme, f"{before}{mark}\n`{shown_command(command)}`\n\n{results}{images}\n{END}{after}")
 
 
 def _save(file: Path, text: str) -> None:

@@ -51,6 +51,8 @@ class Study:
         references: Names of the arms that the others are compared with.
         scores: Columns of the rows; the first one decides.
         axis: Setting whose numbers the scores are plotted against.
+        each: What sets a group apart, ``key=value`` each, by its name; empty where there is no ``each``.
+        grid: Overrides of the arms of the grid by name; empty where there is none.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Study:
     references: tuple[str, ...]
     scores: tuple[str, ...]
     axis: str | None
+    each: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    grid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def place(self, arm: str) -> float | None:
         """The number of an arm on the axis."""
@@ -110,7 +114,7 @@ def read_study(folder: Path) -> Study:
     base = _overrides(file, "base", content.get("base", []))
     named = {name: _overrides(file, f"arms.{name}", values) for name, values in content.get("arms", {}).items()}
     grid = dict(_combinations(content.get("grid", {}), "{key}-{value}"))
-    each = dict(_combinations(content.get("each", {}), "{value}")) or {"": ()}
+    each = dict(_combinations(content.get("each", {}), "{value}"))
     _check_names(file, [*CONTROLS, *FORMER, *named, *grid], each)
     limit = [f"data.limit={content['n']}"] if content.get("n") else []
     reference = content.get("reference")
@@ -119,11 +123,13 @@ def read_study(folder: Path) -> Study:
     return Study(
         name=file.resolve().parent.name,
         question=str(content["question"]),
-        groups={name: (*base, *limit, *overrides) for name, overrides in each.items()},
+        groups={name: (*base, *limit, *overrides) for name, overrides in (each or {"": ()}).items()},
         arms={**CONTROLS, **named, **grid},
         references=(*CONTROLS, *([reference] if reference else [])),
         scores=tuple(content.get("scores", SCORES)),
         axis=content.get("axis") or _first_numbers(content.get("grid", {})),
+        each=each,
+        grid=grid,
     )
 
 

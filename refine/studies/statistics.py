@@ -32,6 +32,17 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
     return -values if less else values
 
 
+def direction(score: str) -> str:
+    """Which values of a score are good, in words.
+
+    Args:
+        score: Name of the score, such as ``l1_hole_refine``.
+    """
+    if score.startswith(MATCH):
+        return "1 is best"
+    return "more is better" if gain(score, np.array(1.0)) > 0 else "less is better"
+
+
 def read_rows(study: Study, runs: Sequence[StudyRun]) -> pl.DataFrame:
     """The rows of all runs with their ``group`` and ``arm``; runs without rows are left out.
 
@@ -75,7 +86,7 @@ def compare(study: Study, rows: pl.DataFrame) -> pl.DataFrame:
     table = []
     for group in study.groups:
         for score in (score for score in study.scores if score in rows.columns):
-            values = {arm: _values(rows, group, arm, score) for arm in study.arms}
+            values = {arm: image_scores(rows, group, arm, score) for arm in study.arms}
             family: list[dict[str, Any]] = []
             for arm, arm_values in values.items():
                 for reference in study.references:
@@ -96,8 +107,18 @@ def certain(row: Mapping[str, Any]) -> bool:
     return bool(row["n"] >= FEWEST_IMAGES and (row["low"] > 0 or row["high"] < 0))
 
 
-def _values(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
-    """Score by image; the hash of image and mask belongs to it, so that nothing else is taken for a pair."""
+def image_scores(rows: pl.DataFrame, group: str, arm: str, score: str) -> dict[tuple[str, str], float]:
+    """Score by image; the hash of image and mask belongs to it, so that nothing else is taken for a pair.
+
+    Args:
+        rows: Table of :func:`read_rows`.
+        group: Name of the study's group.
+        arm: Name of the arm.
+        score: Name of the score.
+
+    Returns:
+        Finite scores by the image's name and the hash of its inputs.
+    """
     arm_rows = rows.filter((pl.col("group") == group) & (pl.col("arm") == arm))
     images = zip(arm_rows["key"].cast(pl.String), arm_rows["inputs"].cast(pl.String), strict=True)
     values = arm_rows[score].cast(pl.Float64, strict=False)
