@@ -6,25 +6,15 @@ defined (no hole, sides too short) is NaN; PSNR of a perfect result is infinite.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from refine.core.pyramid import downscale, shrink_mask
 from refine.core.types import Refinement, check_inputs
-
-C1, C2 = 0.01**2, 0.03**2  # of SSIM, for values in [0, 1]
-WINDOW = tuple(math.exp(-(x**2) / (2 * 1.5**2)) for x in range(-5, 6))
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM, fine to coarse
-SSIM_SIDE, MS_SSIM_SIDE = 6, 176  # the shortest sides torchmetrics takes, px
+from refine.metrics.structure import ZEROS, Means, multiscale, scales, similarity
 
 
 def l1(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -41,7 +31,7 @@ def l1(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: The sizes differ.
     """
-    image, truth, pixels = _checked(image, truth, mask)
+    image, truth, pixels = _cropped(*_checked(image, truth, mask))
     return _mean((image - truth).abs(), pixels)
 
 
@@ -54,28 +44,25 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     Returns:
         ``(B,)`` dB, higher is better.
     """
-    image, truth, pixels = _checked(image, truth, mask)
-    pairs = [(a[:, hole], b[:, hole]) for a, b, (hole,) in zip(image, truth, pixels, strict=True)]
+    image, truth, pixels = _cropped(*_checked(image, truth, mask))
+    pairs = list(zip(image, truth, strict=True))
+    if mask is not None:
+        pairs = [(a[:, hole], b[:, hole]) for (a, b), (hole,) in zip(pairs, pixels, strict=True)]
     return torch.stack([peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in pairs])
 
 
 def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity: Gaussian window 11x11, sigma 1.5, mirrored border, per channel.
 
-    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole it is the mean of
-    the same map (torchmetrics' ``return_full_image`` in float64) over the hole's pixels. The windows reach up to 5 px
-    into the known surroundings, so seams count.
+    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics, with less rounding. In the hole
+    it is the mean of the same map over the hole's pixels. The windows reach up to 5 px into the known surroundings, so
+    seams count.
 
     Returns:
         ``(B,)``, at most 1, higher is better; NaN for a side below 6 px.
     """
-    image, truth, pixels = _checked(image, truth, mask)
-    if min(image.shape[-2:]) < SSIM_SIDE:
-        return _undefined(image)
-    if mask is not None:
-        return _mean(_similarity(image, truth, "reflect")[0], pixels)
-    # Alone, because torchmetrics gives a batch of one without its dimension.
-    return _alone(image, truth, structural_similarity_index_measure)
+    where = "image" if mask is None else "hole"
+    return _each(lambda a, b, pixels: _ssim(scales(a, b, pixels, 1), where), *_checked(image, truth, mask))
 
 
 def ssim_lama(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -83,32 +70,21 @@ def ssim_lama(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
 
     Args, Returns and Raises as :func:`ssim`, for sides of any length.
     """
-    image, truth, pixels = _checked(image, truth, mask)
-    return _mean(_similarity(image, truth, "constant")[0], pixels)
+    return _each(_ssim_lama, *_checked(image, truth, mask))
 
 
 def ms_ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """Structural similarity over five scales, each half the one before.
 
-    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics. In the hole, the map of every
-    scale is averaged, each pixel weighted with its fraction of hole (the mask, averaged down like the images), then the
-    scales are combined as usual; unlike in torchmetrics, no border is cut off the maps.
+    Args and Raises as :func:`l1`. The score of the whole image is that of torchmetrics, with less rounding. In the
+    hole, the map of every scale is averaged, each pixel weighted with its fraction of hole (the mask, averaged down
+    like the images), then the scales are combined as usual; unlike in torchmetrics, no border is cut off the maps.
 
     Returns:
         ``(B,)`` in [0, 1], higher is better; NaN for a side below 176 px.
     """
-    image, truth, pixels = _checked(image, truth, mask)
-    if min(image.shape[-2:]) < MS_SSIM_SIDE:
-        return _undefined(image)
-    if mask is None:
-        return _alone(image, truth, multiscale_structural_similarity_index_measure, betas=BETAS, normalize="relu")
-    score, weight = torch.ones(len(image), dtype=torch.float32, device=image.device), pixels.float()
-    for scale, beta in enumerate(BETAS, start=1):
-        similarity, contrast = _similarity(image, truth, "reflect")
-        mean = _mean(similarity if scale == len(BETAS) else contrast, weight)
-        score = score * mean.clamp(min=0) ** beta
-        image, truth, weight = (F.avg_pool2d(maps, 2) for maps in (image, truth, weight))
-    return score
+    hole = mask is not None
+    return _each(lambda *one: multiscale(scales(*one), hole), *_checked(image, truth, mask))
 
 
 def sharpness(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -120,7 +96,7 @@ def sharpness(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tenso
     Returns:
         ``(B,)``, 1 = as sharp as the truth, less = blurred, more = noisy; NaN where the truth is flat.
     """
-    image, truth, pixels = _checked(image, truth, mask)
+    image, truth, pixels = _cropped(*_checked(image, truth, mask))
     inside = pixels[..., :-1, :-1] & pixels[..., :-1, 1:] & pixels[..., 1:, :-1]
     reference = _mean(_gradient(truth), inside)
     return _mean(_gradient(image), inside) / reference.where(reference > 0, torch.nan)
@@ -175,14 +151,15 @@ def scores(image: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
         ValueError: Against the conventions, or the sizes differ.
     """
     check_inputs(truth, mask)
+    structure = [scales(*one) for one in _images(*_checked(image, truth, mask))]  # once for four scores
     return {
         "psnr_image_torchmetrics": psnr(image, truth),
         "psnr_hole_torchmetrics": psnr(image, truth, mask),
-        "ssim_image_torchmetrics": ssim(image, truth),
-        "ssim_hole_refine": ssim(image, truth, mask),
+        "ssim_image_torchmetrics": _numbers([_ssim(found, "image") for found in structure], image),
+        "ssim_hole_refine": _numbers([_ssim(found, "hole") for found in structure], image),
         "ssim_image_lama": ssim_lama(image, truth),
-        "ms_ssim_image_torchmetrics": ms_ssim(image, truth),
-        "ms_ssim_hole_refine": ms_ssim(image, truth, mask),
+        "ms_ssim_image_torchmetrics": _numbers([multiscale(found, hole=False) for found in structure], image),
+        "ms_ssim_hole_refine": _numbers([multiscale(found, hole=True) for found in structure], image),
         "l1_image_refine": l1(image, truth),
         "l1_hole_refine": l1(image, truth, mask),
         "sharpness_hole_refine": sharpness(image, truth, mask),
@@ -216,50 +193,46 @@ def _checked(image: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor,
     return image.to(device).float(), truth.to(device).float(), pixels.to(device)
 
 
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """``(B,)`` float32: mean of ``(B, C, H, W)`` weighted with ``(B, 1, H, W)``, NaN where all weights are 0."""
-    weighted = torch.where(weight > 0, values, 0.0)  # where, so that NaN outside stays outside
-    if weight.dtype != torch.bool:
-        weight = weight.double()
-        weighted = weighted * weight
-    total = weighted.flatten(1).sum(1, dtype=torch.float64)  # summed so, and not copied so: large photos
-    return (total / (weight.flatten(1).sum(1, dtype=torch.float64) * values.shape[1])).float()
+def _cropped(image: Tensor, truth: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The box of the pixels that count, of all three: a large photo with a small hole takes no time then."""
+    found = pixels.any(dim=1).any(dim=0)
+    if not found.any():
+        return image, truth, pixels
+    rows, columns = (torch.nonzero(found.any(dim=axis))[[0, -1], 0].tolist() for axis in (1, 0))
+    box = (..., slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1))
+    return image[box], truth[box], pixels[box]
+
+
+def _mean(values: Tensor, pixels: Tensor) -> Tensor:
+    """``(B,)`` float32: mean of ``(B, C, H, W)`` over the pixels ``(B, 1, H, W)``, NaN where there are none."""
+    counted = torch.where(pixels, values, 0.0)  # where, so that NaN outside stays outside
+    total = counted.flatten(1).sum(1, dtype=torch.float64)  # summed so, and not copied so: large photos
+    return (total / (pixels.flatten(1).sum(1, dtype=torch.float64) * values.shape[1])).float()
 
 
 def _undefined(image: Tensor) -> Tensor:
     return torch.full((len(image),), torch.nan, dtype=torch.float32, device=image.device)
 
 
-def _alone(image: Tensor, truth: Tensor, score: Callable[..., Any], **settings: Any) -> Tensor:
-    pairs = zip(image[:, None], truth[:, None], strict=True)
-    return torch.stack([score(a, b, data_range=1.0, **settings) for a, b in pairs])
+def _each(score: Callable[[Tensor, Tensor, Tensor], float], image: Tensor, truth: Tensor, pixels: Tensor) -> Tensor:
+    """``(B,)`` float32: the score of each image of a batch, on the CPU."""
+    return _numbers([score(*one) for one in _images(image, truth, pixels)], image)
 
 
-def _similarity(image: Tensor, truth: Tensor, border: str) -> tuple[Tensor, Tensor]:
-    """SSIM at every pixel and its part without the luminance, ``(B, 3, H, W)`` each.
-
-    In float64: the variances are small differences of large numbers, and in float32 nearly flat images lose 5e-4.
-    Torchmetrics computes the same map, but with a convolution, which in float64 takes 20 times as long and 7 times the
-    memory; it has neither the zero border of LaMa's evaluation nor the map without the luminance.
-    """
-    image, truth = image.double(), truth.double()
-    maps = [_blurred(values, border) for values in (image, truth, image**2, truth**2, image * truth)]
-    mean, other_mean, square, other_square, product = maps
-    variances = square - mean**2 + other_square - other_mean**2
-    contrast = (2 * (product - mean * other_mean) + C2) / (variances + C2)
-    return (2 * mean * other_mean + C1) / (mean**2 + other_mean**2 + C1) * contrast, contrast
+def _images(image: Tensor, truth: Tensor, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    return zip(image.cpu(), truth.cpu(), pixels.cpu(), strict=True)
 
 
-def _blurred(maps: Tensor, border: str) -> Tensor:
-    """The 11x11 Gaussian, one axis after the other; shifts, since convolution in float64 is slow."""
-    maps = F.pad(maps, (5, 5, 5, 5), mode=border)
-    for axis in (-2, -1):
-        side = maps.shape[axis] - 10
-        total = torch.zeros_like(maps.narrow(axis, 0, side))
-        for shift, weight in enumerate(WINDOW):
-            total.add_(maps.narrow(axis, shift, side), alpha=weight / sum(WINDOW))
-        maps = total
-    return maps
+def _numbers(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device)
+
+
+def _ssim(found: Sequence[Mapping[str, Means]], where: str) -> float:
+    return found[0][where].similarity if found else math.nan
+
+
+def _ssim_lama(image: Tensor, truth: Tensor, hole: Tensor) -> float:
+    return similarity(image.numpy(), truth.numpy(), {"hole": hole[0].numpy()}, ZEROS)["hole"].similarity
 
 
 def _gradient(image: Tensor) -> Tensor:

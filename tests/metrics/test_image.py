@@ -125,6 +125,20 @@ def test_own_map_is_the_one_of_torchmetrics():
     assert ms_ssim(image, truth, everything).item() == pytest.approx(expected.item(), abs=3e-3)
 
 
+@pytest.mark.parametrize("height", [6, 10, 63, 64, 65, 69, 70, 128, 131])
+def test_strips_make_no_difference(height):
+    """The map is made in strips of 64 rows, of which each sees 5 rows of its neighbors."""
+    truth, image = noisy(10, 1, 3, height, 20)
+    expected = structural_similarity_index_measure(image.double(), truth.double(), data_range=1.0)
+    assert ssim(image, truth).item() == pytest.approx(expected.item(), abs=1e-7)
+
+
+def test_scales_are_those_of_torchmetrics_in_float64():
+    truth, image = noisy(11, 1, 3, 177, 300)
+    expected = multiscale_structural_similarity_index_measure(image.double(), truth.double(), data_range=1.0)
+    assert ms_ssim(image, truth).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
 @pytest.mark.parametrize("contrast", [1, 0.01, 0.001])
 def test_in_the_hole_it_is_torchmetrics_own_map_in_float64(contrast):
     """Also where the image is nearly flat; in float32 the map is then wrong by up to 5e-4."""
