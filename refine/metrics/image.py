@@ -20,6 +20,7 @@ from torchmetrics.functional.image import (
 
 from refine.core.pyramid import downscale, shrink_mask
 from refine.core.types import Refinement, check_inputs
+from refine.metrics.seam import seam
 
 C1, C2 = 0.01**2, 0.03**2  # of SSIM, for values in [0, 1]
 WINDOW = tuple(math.exp(-(x**2) / (2 * 1.5**2)) for x in range(-5, 6))
@@ -203,7 +204,11 @@ def scores_without_truth(result: Refinement, image: Tensor, mask: Tensor, factor
     """
     finest, *coarser = reversed(result.levels)
     guided = guide_l1(result.image, coarser[0].image, mask, factor) if coarser else _undefined(image)
-    return {"known_l1_refine": known_l1(finest.prediction, image, mask), "guide_l1_hole_refine": guided}
+    return {
+        "known_l1_refine": known_l1(finest.prediction, image, mask),
+        "guide_l1_hole_refine": guided,
+        "seam_refine": seam(result.image, mask),
+    }
 
 
 def _checked(image: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

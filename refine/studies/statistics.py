@@ -15,7 +15,7 @@ from refine.studies.plan import finished_rows
 from refine.studies.spec import Study, StudyRun
 
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
-LOWER = ("l1", "lpips", "fid", "kid")  # scores of which less is better
+LOWER = ("l1", "lpips", "fid", "kid", "seam")  # scores of which less is better
 MATCH = "sharpness"  # a share of the truth's: 1 is best
 
 
