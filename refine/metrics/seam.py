@@ -21,8 +21,8 @@ def seam(image: Tensor, mask: Tensor) -> Tensor:
         mask: Mask, ``(B, 1, H, W)``, 1 = hole.
 
     Returns:
-        ``(B,)`` mean over the pairs, lower is better; below 0 where the rim is smoother than what lies around it, NaN
-        where there is no pair.
+        ``(B,)`` mean over the pairs: 0 is best, more is a visible seam, less a rim smoother than what lies around it;
+        NaN where there is no pair.
 
     Raises:
         ValueError: Against the conventions.
@@ -45,4 +45,5 @@ def _excess(image: Tensor, hole: Tensor) -> Tensor:
         row, column = (turned[:, :-2] & ~turned[:, 1:-1] & ~turned[:, 2:]).nonzero(as_tuple=True)
         triples.append(torch.stack([colors[:, row, column + step] for step in range(3)], dim=-1))
     inside, beside, beyond = rgb_to_lab(torch.cat(triples, dim=1)).unbind(-1)
-    return ((inside - beside).norm(dim=0) - (beside - beyond).norm(dim=0)).mean()
+    mean: Tensor = ((inside - beside).norm(dim=0) - (beside - beyond).norm(dim=0)).mean()
+    return mean
