@@ -17,6 +17,7 @@ from torch.optim import Adam, Optimizer
 from refine.autograd import selective
 from refine.autograd.precision import checked_precision, run_in
 from refine.core.backbone import FrontRear
+from refine.core.blend import blended, checked_blend
 from refine.core.composite import composite
 from refine.core.history import OptimizationHistory
 from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
@@ -67,6 +68,7 @@ class Refiner:
         window: ``auto`` refines finer levels around their holes alone, see :mod:`refine.core.windows`; a number is also
             the largest side of a window, px. None refines whole levels, as the paper does.
         context: Width of what a window shows around its hole, px of the level, >= 1; None for half the native size.
+        blend: How the error at the hole's rim is taken off the final result, see :func:`refine.core.blend.blended`.
         compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
             takes minutes for the first update at each size, and keeps more than the rules do.
 
@@ -92,10 +94,9 @@ class Refiner:
         compile: bool = False,
         window: int | Literal["auto"] | None = None,
         context: int | None = None,
+        blend: str = "none",
     ) -> None:
-        self.backbone = backbone
-        self.pyramid = pyramid
-        self.objective = objective
+        self.backbone, self.pyramid, self.objective = backbone, pyramid, objective
         self.steps = numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
         self.lr = numbers("refiner.lr", lr, float, "a number > 0", positive)
         self.optimize = backbone.checked_layers(optimize, needed=any(self.steps))
@@ -114,6 +115,7 @@ class Refiner:
                 "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
                 f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
             )
+        self.blend = checked_blend(blend)
         self.windows = Windows.of(window, context, backbone)
         self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.rules = frozen and not compile
@@ -158,14 +160,15 @@ class Refiner:
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
         no_autocast = torch.autocast(device.type, enabled=False)
         with torch.inference_mode(False), torch.no_grad(), no_autocast:
-            image, mask = _ordinary(image), _ordinary(mask)
+            image, mask = (tensor.clone() if tensor.is_inference() else tensor for tensor in (image, mask))
             refined = []
             for b in range(image.shape[0]):
                 sample = Sample(key, image[b : b + 1].to(device, dtype), mask[b : b + 1].to(device, dtype))
                 inputs = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, inputs, on_step))
             result = Refinement.stack(refined)
-            return replace(result, image=composite(result.image, image, mask))
+            final = blended(result.levels[-1].prediction, image, mask, self.blend)
+            return replace(result, image=composite(final, image, mask))
 
     def _scales(self, sample: Sample) -> list[tuple[Tensor, Tensor]]:
         return self.pyramid.scales(sample.image, sample.mask)
@@ -285,10 +288,6 @@ class Refiner:
             features = replace(features, z={**features.z, **z})
         within = functools.partial(run_in, self.precision, level.image.device)
         return selective.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
-
-
-def _ordinary(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _tell(

@@ -19,6 +19,7 @@ from refine.core.types import Refinement, Sample
 from refine.core.upscaler import Upscaler
 from refine.metrics.bootstrap import block_interval
 from refine.metrics.image import guide_l1, scores, scores_without_truth
+from refine.metrics.seam import seam
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 BLOCKS = 16  # along the longer side: a block should be larger than what neighboring pixels share
@@ -75,6 +76,8 @@ class Evaluator:
             mask = sample.network_mask
             agreement = {name: guide_l1(image, guide, mask, self.factor) for name, image in controls.items()}
             row |= {f"{name}.guide_l1_hole_refine": value for name, value in _numbers(agreement).items()}
+        seams = {f"{name}.seam_refine": seam(image, sample.network_mask) for name, image in controls.items()}
+        row |= _numbers(seams)
         if sample.truth is not None:
             row |= self._against_truth({"": refinement.image, **controls}, sample, written)
         return Evaluation(row, controls)

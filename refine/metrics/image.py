@@ -14,6 +14,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from refine.core.pyramid import downscale, shrink_mask
 from refine.core.types import Refinement, check_inputs
+from refine.metrics.seam import seam
 from refine.metrics.structure import ZEROS, Means, multiscale, scales, similarity
 
 
@@ -180,7 +181,11 @@ def scores_without_truth(result: Refinement, image: Tensor, mask: Tensor, factor
     """
     finest, *coarser = reversed(result.levels)
     guided = guide_l1(result.image, coarser[0].image, mask, factor) if coarser else _undefined(image)
-    return {"known_l1_refine": known_l1(finest.prediction, image, mask), "guide_l1_hole_refine": guided}
+    return {
+        "known_l1_refine": known_l1(finest.prediction, image, mask),
+        "guide_l1_hole_refine": guided,
+        "seam_refine": seam(result.image, mask),
+    }
 
 
 def _checked(image: Tensor, truth: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

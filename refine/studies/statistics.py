@@ -16,7 +16,7 @@ from refine.studies.spec import Study, StudyRun
 
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
 LOWER = ("l1", "lpips", "fid", "kid")  # scores of which less is better
-MATCH = "sharpness"  # a share of the truth's: 1 is best
+MATCH = {"sharpness": 1.0, "seam": 0.0}  # what a photo itself has, and no other value is better than
 
 
 def gain(score: str, values: np.ndarray) -> np.ndarray:
@@ -26,8 +26,9 @@ def gain(score: str, values: np.ndarray) -> np.ndarray:
         score: Name of the score, such as ``l1_hole_refine``.
         values: Scores, in any shape.
     """
-    if score.startswith(MATCH):
-        return np.asarray(-np.abs(values - 1))
+    for start, best in MATCH.items():
+        if score.startswith(start):
+            return np.asarray(-np.abs(values - best))
     less = score.removeprefix("known_").removeprefix("guide_").startswith(LOWER)
     return -values if less else values
 

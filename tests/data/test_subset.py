@@ -96,8 +96,10 @@ def test_without_truth_nothing_is_scored_against_it(tmp_path, tiny):
         arguments = [f"input={tmp_path / 'in'}", f"output={tmp_path / name}", f"evaluate={evaluate}"]
         assert refine("predict", *arguments, *tiny).status == 0
     auto, asked, none = (set(rows(tmp_path / name)[0]) for name in ("auto", "true", "false"))
-    assert auto - none == {"known_l1_refine", "guide_l1_hole_refine"}
-    assert asked - auto == {"plain.guide_l1_hole_refine", "upscaled.guide_l1_hole_refine"}
+    assert auto - none == {"known_l1_refine", "guide_l1_hole_refine", "seam_refine"}
+    assert asked - auto == {
+        f"{arm}.{score}" for arm in ("plain", "upscaled") for score in ("guide_l1_hole_refine", "seam_refine")
+    }
     assert "psnr_hole_torchmetrics" not in asked
 
 

@@ -71,10 +71,10 @@ def test_an_arm_without_refinement_is_its_own_plain_control(sample):
 
 def test_without_truth_only_the_agreement_is_told(sample):
     blind = Sample("a", sample.image, sample.mask)
-    assert set(evaluated(refiner(), blind).row) == {"known_l1_refine", "guide_l1_hole_refine"}
+    assert set(evaluated(refiner(), blind).row) == {"known_l1_refine", "guide_l1_hole_refine", "seam_refine"}
     asked = evaluated(refiner(), blind, always=True)
     assert set(asked.controls) == {"plain", "upscaled"}
-    assert "plain.guide_l1_hole_refine" in asked.row and "verdict" not in asked.row
+    assert {"plain.guide_l1_hole_refine", "plain.seam_refine"} < set(asked.row) and "verdict" not in asked.row
 
 
 def test_further_scores_are_given_to_result_and_controls(sample):

@@ -26,6 +26,7 @@ from refine.metrics.image import (
     ssim,
     ssim_lama,
 )
+from refine.metrics.seam import seam
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures" / "lama"
 needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason="needs the reference vectors of the original code")
@@ -252,4 +253,5 @@ def test_scores_without_truth():
     found = scores_without_truth(Refinement(result, levels), image, mask)
     assert found["known_l1_refine"].item() == pytest.approx(0.1, abs=1e-6)
     assert found["guide_l1_hole_refine"].item() == pytest.approx(guide_l1(result, guide, mask).item())
+    assert found["seam_refine"].item() == seam(result, mask).item() > 0
     assert scores_without_truth(Refinement(result, levels[1:]), image, mask)["guide_l1_hole_refine"].isnan().item()

@@ -14,6 +14,7 @@ def test_which_way_is_better():
     for score in ("l1_hole_refine", "known_l1_refine", "guide_l1_hole_refine", "lpips"):
         assert gain(score, np.array(2.0)) == -2
     assert gain("sharpness_hole_refine", np.array(1.25)) == gain("sharpness_hole_refine", np.array(0.75)) == -0.25
+    assert gain("seam_refine", np.array(0.5)) == gain("seam_refine", np.array(-0.5)) == -0.5
 
 
 @pytest.fixture
