@@ -7,11 +7,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import refine.config.schema as schema
-from refine.config import ConfigError, PredictConfig, Settings, compose
+from refine.config import AppConfig, ConfigError, PredictConfig, Settings, compose
 
 SETTINGS: dict[str, type[Settings]] = {
     kind.command: kind
     for kind in (
+        schema.AppConfig,
         schema.BackbonesConfig,
         schema.CheckConfig,
         schema.FetchConfig,
@@ -55,7 +56,7 @@ def composed(command: str, overrides: Sequence[str]) -> str:
 def _checked(command: str, overrides: Sequence[str]) -> Any:
     config = compose(command, overrides)
     settings = SETTINGS[command].check(config, complete=False)
-    if isinstance(settings, PredictConfig):
+    if isinstance(settings, PredictConfig | AppConfig):
         from refine.factory import check_refiner
 
         check_refiner(settings)

@@ -19,7 +19,7 @@ options, anywhere:
   -v        all that goes to the log, and where an error comes from; --verbose
   -V        version
   -sc install=bash    completion for a shell: eval "$(refine -sc install=bash)"; zsh and fish likewise"""
-COMMANDS = ("backbones", "check", "fetch", "layers", "masks", "plan", "predict", "study")
+COMMANDS = ("app", "backbones", "check", "fetch", "layers", "masks", "plan", "predict", "study")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

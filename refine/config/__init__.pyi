@@ -2,6 +2,7 @@ from .build import build, plain
 from .errors import ConfigError, describe
 from .overrides import CONFIGS, PATHS, compose, literal, quoted
 from .schema import (
+    AppConfig,
     BackbonesConfig,
     CheckConfig,
     DataConfig,
@@ -20,6 +21,7 @@ from .schema import (
 __all__ = [
     "CONFIGS",
     "PATHS",
+    "AppConfig",
     "BackbonesConfig",
     "CheckConfig",
     "ConfigError",

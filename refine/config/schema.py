@@ -53,7 +53,7 @@ def mebibytes(value: Any) -> Any:
         return value
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w+)", str(value))
     if not found or found[2] not in UNITS or not float(found[1]):
-        raise ValueError(f"memory={value}: expected a number above 0 and one of {', '.join(UNITS)}, such as 8GiB.")
+        raise ValueError(f"expected a number above 0 and one of {', '.join(UNITS)}, such as 8GiB")
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -187,6 +187,23 @@ class PlanConfig(PredictConfig):
     command = "plan"
     calibrate: bool
     json_: Annotated[bool, Field(alias="json")]
+
+
+class AppConfig(InpaintConfig):
+    """The page in the browser."""
+
+    command = "app"
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65535)]
+    open: bool
+    backbones: Annotated[list[str] | None, Field(min_length=1)]
+    upload: Annotated[float, BeforeValidator(mebibytes)]
+    megapixels: Annotated[float, Field(gt=0)]
+    waiting: NonNegativeInt
+    users: PositiveInt
+    keep: PositiveFloat
+    side: Annotated[int, Field(ge=64)]
+    threads: PositiveInt
 
 
 class CheckConfig(Settings):

@@ -9,15 +9,15 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from refine.core.types import Sample
+from refine.core.types import Refinement, Sample
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
-from refine.io.encode import check_format
+from refine.io.encode import check_format, encode
 from refine.io.files import File
 from refine.io.mask import MaskOptions, MaskWarning, examine_mask
 from refine.io.mask_kinds import Reading
-from refine.io.picture import Picture, mask_to_tensor, read_picture, to_tensor
+from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
 from refine.io.transparency import ALPHA, doubt, invisible, network_view, transparent_hole
 
 
@@ -132,3 +132,18 @@ class PairDataset(Dataset[Sample | Failure]):
         if found := doubt(reading.hole, picture, self.options.invert):
             title = f"mask {pair.mask} of {pair.image}" if isinstance(pair.mask, str) else f"mask {pair.mask}"
             warnings.warn(MaskWarning(found.partition(":")[0], f"{title} {found}"), stacklevel=2)
+
+
+def encoded(refinement: Refinement, sample: Sample, format: str) -> bytes:
+    """The file of a result: the sample's own picture, its hole filled.
+
+    Args:
+        refinement: Refinement of this sample alone.
+        sample: Sample that :class:`PairDataset` has read.
+        format: Format of the file, such as ``png``.
+
+    Raises:
+        ValueError: The format would lose something of the picture, or the hole would get NaN.
+    """
+    hole = (sample.mask[0, 0] > 0).cpu().numpy()
+    return encode(fill(sample.source.picture, refinement.image.cpu(), hole), format, sample.key)

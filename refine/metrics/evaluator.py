@@ -96,10 +96,9 @@ class Evaluator:
     def _controls(self, refinement: Refinement, sample: Sample) -> dict[str, Tensor]:
         if len(refinement.levels) == 1:
             return {"plain": refinement.image}
-        enlarged = enlarge(refinement.levels[0].image, (sample.image.shape[-2], sample.image.shape[-1]))
         return {
             "plain": self.plain(sample.image, sample.network_mask, key=sample.key).image,
-            "upscaled": torch.where(sample.network_mask > 0, enlarged.clamp(0, 1).to(sample.image), sample.image),
+            "upscaled": enlarged_into(sample, refinement.levels[0].image),
         }
 
     def _against_truth(
@@ -114,6 +113,20 @@ class Evaluator:
             values |= {key: score(image, truth, mask) for key, score in self.further.items()}
             row |= {f"{name}.{key}".lstrip("."): value for key, value in _numbers(values).items()}
         return row | verdict(files[""], files["plain"], truth, mask, sample.key)
+
+
+def enlarged_into(sample: Sample, result: Tensor) -> Tensor:
+    """What a coarser level says, enlarged and put into the hole of the sample.
+
+    Args:
+        sample: Image and mask.
+        result: Result of a level, ``(1, 3, h, w)``.
+
+    Returns:
+        ``(1, 3, H, W)`` in [0, 1].
+    """
+    enlarged = enlarge(result, (sample.image.shape[-2], sample.image.shape[-1]))
+    return torch.where(sample.network_mask > 0, enlarged.clamp(0, 1).to(sample.image), sample.image)
 
 
 def verdict(image: Tensor, plain: Tensor, truth: Tensor, mask: Tensor, key: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from browsers import chromium
 from finished import write_rows
 from generated import save
 
@@ -12,7 +13,7 @@ from refine.studies.report import write
 from refine.studies.spec import StudyRun, read_study
 from refine.studies.statistics import compare, read_rows
 
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 KEYS = [f"photo{number}" for number in range(12)]
 
 
@@ -65,13 +66,8 @@ def test_the_page_stays_below_its_limit(report, tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except sync_api.Error:
-            pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desk", "phone"])

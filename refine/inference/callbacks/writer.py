@@ -8,11 +8,10 @@ import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from refine.core.types import Refinement, Sample
+from refine.data.dataset import encoded
 from refine.data.masks import MaskGenerator, mask_hash
 from refine.data.pairs import Failure
 from refine.inference.run_folder import RunFolder
-from refine.io.encode import encode
-from refine.io.picture import fill
 
 
 class ResultWriter(BasePredictionWriter):
@@ -41,12 +40,11 @@ class ResultWriter(BasePredictionWriter):
             self.run_folder.fail(Failure(batch.key, f"cannot be written ({error})", traceback.format_exc()))
 
     def _write(self, refinement: Refinement, sample: Sample) -> None:
-        hole = (sample.mask[0, 0] > 0).cpu().numpy()
         row = describe(refinement, sample) | {"contents": [*sample.source.contents.items()]}
         row |= self.run_folder.take_notes(sample.key)
         if isinstance(sample.source.pair.mask, MaskGenerator):
-            row["mask_hash"] = mask_hash(sample.key, hole)
-        data = encode(fill(sample.source.picture, refinement.image.cpu(), hole), self.format, sample.key)
+            row["mask_hash"] = mask_hash(sample.key, (sample.mask[0, 0] > 0).cpu().numpy())
+        data = encoded(refinement, sample, self.format)
         self.run_folder.finish(f"{sample.key}.{self.format}", sample.source.inputs, data, row)
 
 

@@ -1,0 +1,55 @@
+"""Try refinement in the browser: load a photo, paint a hole, watch it being filled, compare, download.
+
+    refine app
+    refine app backbone=big_lama backbone.weights=big-lama.zip preset=paper port=8000
+
+The page is served to this machine alone. Needs the extra [app]. Settings of the backbone hold for the backbone that is
+named here, all others for every choice of the page. Ctrl-C ends it; no picture is left.
+"""
+
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from refine.cli.backbones import entries, names
+from refine.config import AppConfig, ConfigError
+from refine.inference.signals import stoppable
+
+READY = ("none", "bundled", "cached")  # weights that are there
+
+
+def run(overrides: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+
+    Returns:
+        Exit status: 130 after Ctrl-C, 143 after SIGTERM; nothing else ends it.
+
+    Raises:
+        ValueError: If the request makes no sense.
+    """
+    config = AppConfig.compose(overrides)
+    if find_spec("gradio") is None:
+        raise ConfigError("refine app needs gradio, which is not installed: pip install 'refine-inpainting[app]'.")
+    offered = config.backbones or ready(overrides)
+    from refine.app.server import serving  # seconds, which a misspelled setting should not take
+
+    with stoppable(), serving(overrides, offered) as address:
+        print(f"refine app: {address} (Ctrl-C ends it)", flush=True)
+        try:
+            threading.Event().wait()
+        except SystemExit:
+            return 143
+    return 0
+
+
+def ready(overrides: Sequence[str]) -> list[str]:
+    """Names of the backbones whose weights are there.
+
+    Args:
+        overrides: Hydra's ``key=value``.
+    """
+    own = [override for override in overrides if override.startswith("config_dir=")]
+    return [row["name"] for row in entries(names(own), own) if "error" not in row and row["weights"]["state"] in READY]
