@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-PREAMBLE = "% Needs \\usepackage{booktabs} in the preamble.\n"
+PREAMBLE = "% Needs \\usepackage{booktabs,graphicx} in the preamble.\n"
+LINE = 84  # characters that a page of small print holds in a line, about
 # A character that LaTeX would take for a command, or that its fonts lack.
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -67,23 +68,32 @@ def as_latex(table: Table, label: str) -> str:
         table: Table of a report.
         label: Name to refer to it by, letters, digits and hyphens.
     """
-    columns = "l" * table.texts + "r" * (len(table.head) - table.texts)
     rows = [" & ".join(map(_latex_cell, row)) for row in table.rows]
+    names = len(table.head) == table.texts  # the last may be long, so that its lines break
+    columns = "l" * (table.texts - names) + r"p{0.7\linewidth}" * names + "r" * (len(table.head) - table.texts)
+    wide = not names and _width(table) > LINE
     lines = [
         r"\begin{table}",
         r"  \centering\small",
         rf"  \caption{{{latex_text(table.caption)}}}",
         rf"  \label{{tab:{label}}}",
+        *([r"  \resizebox{\linewidth}{!}{%"] if wide else []),
         rf"  \begin{{tabular}}{{{columns}}}",
         r"    \toprule",
         rf"    {' & '.join(map(latex_text, table.head))} \\",
         r"    \midrule",
         *(rf"    {row} \\" for row in rows),
         r"    \bottomrule",
-        r"  \end{tabular}",
+        rf"  \end{{tabular}}{'}' if wide else ''}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _width(table: Table) -> int:
+    """Characters of a line, with two between columns."""
+    lines = [list(table.head), *([f"{cell.text}{cell.below}" for cell in row] for row in table.rows)]
+    return sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True))
 
 
 def latex_text(text: str) -> str:

@@ -64,7 +64,7 @@ def _tell(logger: Logger, study: Study, tables: Tables, output: Path) -> None:
         allow_val_change=True,
     )
     shown = {}
-    for name, frame in tables._asdict().items():
+    for name, frame in ((name, frame) for name, frame in tables._asdict().items() if len(frame)):
         columns, cells = table(list(frame.iter_rows(named=True)))
         shown[name] = wandb.Table(columns=[*columns], data=cells)
     run.log({**shown, "report": wandb.Html(str(output / PAGE), inject=False)})

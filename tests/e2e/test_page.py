@@ -40,17 +40,17 @@ def report(tmp_path_factory):
     return study, jobs, output
 
 
-def test_best_median_and_worst_cases(report):
+def test_cases_are_the_largest_gains_the_middle_and_the_largest_losses(report):
     study, jobs, _ = report
     rows = read_rows(study, jobs)
     assert best_arm(study, compare(study, rows), "") == "good"
     cases = choose(study, rows, "", "good")
     assert [(case.kind, case.key) for case in cases] == [
-        ("best", "photo11"), ("best", "photo10"), ("best", "photo9"),
-        ("median", "photo7"), ("median", "photo6"), ("median", "photo5"),
-        ("worst", "photo0"), ("worst", "photo1"), ("worst", "photo2"),
+        ("gain", "photo11"), ("gain", "photo10"), ("gain", "photo9"),
+        ("middle", "photo7"), ("middle", "photo6"), ("middle", "photo5"),
+        ("loss", "photo0"), ("loss", "photo1"), ("loss", "photo2"),
     ]  # fmt: skip
-    assert cases[0].difference == 9
+    assert (cases[0].difference, cases[0].gain, cases[0].arm) == (9, 9, "good")
 
 
 def test_the_page_stays_below_its_limit(report, tmp_path):
@@ -97,18 +97,78 @@ def test_it_fits_the_screen_and_shows_all(page):
     assert page.evaluate(f"{pictures}.every(picture => picture.naturalWidth > 0)")
 
 
+def test_the_main_columns_are_seen_and_what_is_behind_them_opens(page):
+    scores = page.locator("section[aria-labelledby=scores] .wide").first
+    if page.viewport_size["width"] > 1000:
+        assert scores.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert scores.locator("caption").inner_text() == "psnr_hole_torchmetrics (more is better)"
+    further = page.locator("section[aria-labelledby=scores] details").first
+    assert not further.locator("table").is_visible()
+    further.locator("summary").press("Enter")
+    assert further.locator("th", has_text="p − plain").is_visible()
+
+
+def test_a_screen_reader_finds_its_way(page):
+    """Landmarks, headings and names of all that can be reached or looked at."""
+    assert page.locator("main, header, nav[aria-label]").count() == 3
+    unnamed = """[...document.querySelectorAll("img, table, input, button, select, section, .wide")].filter(one =>
+        !(one.alt || one.caption?.textContent || one.labels?.length || one.ariaLabel
+          || (one.matches("button") && one.textContent.trim())
+          || document.getElementById(one.getAttribute("aria-labelledby"))))"""
+    assert page.evaluate(f"{unnamed}.map(one => one.outerHTML)") == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.hash") == "#main"  # what skips the links
+    targets = page.locator("nav a").evaluate_all("links => links.map(link => link.hash)")
+    assert "#run" in targets and all(page.locator(target).count() == 1 for target in targets)
+
+
+def test_every_image_leads_to_its_results(page, report):
+    row = page.locator("section[aria-labelledby=images] tbody tr", has_text="photo11")
+    assert row.locator("td").all_inner_texts() == ["20", "19\n-1", "29\n+9", "9\n-11"]
+    links = row.locator("a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert links == [f"{arm}/photo11.png" for arm in ("plain", "upscaled", "good", "bad")]
+    assert all((report[2] / link).is_file() for link in links)
+    files = page.locator(".files a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert {"comparisons.tex", "images.csv", "runs.md"} <= set(files)
+    assert all((report[2] / file).is_file() for file in files)
+
+
+def test_a_case_shows_where_its_results_differ(page):
+    near = page.locator("figure[data-case]").first.locator(".near img")
+    alts = near.evaluate_all("pictures => pictures.map(picture => picture.alt)")
+    assert alts[0].startswith("plain, photo11, x ") and alts[-1].startswith("|good − plain|, photo11")
+    assert "to 128 of 255 or more" in page.locator("section[aria-labelledby=cases]").inner_text()  # gray 0 and 120
+
+
+def test_no_label_of_a_plot_lies_over_another(browser, report):
+    overlaps = """() => { const boxes = [...document.querySelectorAll("svg text")].map(text =>
+        ({text: text.textContent, box: text.getBoundingClientRect()})).filter(one => one.text.trim());
+      return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => {
+        const across = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+        const down = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+        return across > 1 && down > 0.35 * Math.min(a.box.height, b.box.height);
+      }).map(b => [a.text, b.text])); }"""
+    for width in (800, 1600):
+        opened = browser.new_page(viewport={"width": width, "height": 900})
+        for file in sorted(report[2].glob("*.svg")):
+            svg = file.read_text().partition("?>")[2].replace("<svg ", "<svg style='width:100%;height:auto' ", 1)
+            opened.set_content(f"<body style='margin:0'>{svg}")
+            assert opened.evaluate(overlaps) == [], (file.name, width)
+        opened.close()
+
+
 def test_the_table_sorts(page):
     def arms():
-        return page.locator("tbody tr td:first-child").all_inner_texts()
+        return page.locator("#main table").first.locator("tbody th").all_inner_texts()
 
     assert arms() == ["plain", "upscaled", "good", "bad"]
-    mean = page.locator("th button", has_text="mean")
+    mean = page.locator("th button", has_text="mean").first
     mean.click()
     assert arms() == ["good", "plain", "upscaled", "bad"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("mean")
     mean.click()
     assert arms() == ["bad", "upscaled", "plain", "good"]
-    page.locator("th button", has_text="− plain").click()
+    page.locator("th button", has_text="− plain").first.click()
     assert arms()[-1] == "plain"  # it has no difference to itself
 
 

@@ -30,5 +30,13 @@ def test_a_document_of_latex_is_balanced():
     body = re.sub(r"\\[\\{}%&$#_]", "", "\n".join(line for line in latex.splitlines() if not line.startswith("%")))
     assert body.count("{") == body.count("}") and body.count("$") % 2 == 0
     assert re.findall(r"\\(?:begin|end)\{(\w+)\}", latex) == ["table", "tabular", "tabular", "table"] * 2
+    assert r"\resizebox" not in latex and r"\begin{tabular}{lr}" in latex
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows) and len(rows) == 4
+
+
+def test_long_lines_of_latex_fit_the_page():
+    wide = TABLE._replace(head=["arm", "x" * 90])
+    latex = as_latex(wide, "wide")
+    assert latex.count(r"\resizebox{\linewidth}{!}{%") == latex.count(r"\end{tabular}}") == 1
+    assert r"\begin{tabular}{lp{0.7\linewidth}}" in as_latex(wide._replace(texts=2), "text")
