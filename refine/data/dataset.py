@@ -1,5 +1,6 @@
 """The images and masks of a run as a dataset: files -> samples of tensors."""
 
+import math
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from refine.core.types import Sample
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
+from refine.io.decode import read_size
 from refine.io.encode import check_format
 from refine.io.files import File
 from refine.io.mask import MaskOptions, MaskWarning, examine_mask
@@ -75,6 +77,14 @@ class PairDataset(Dataset[Sample | Failure]):
             return Failure(pair.key, str(error))
         except Exception as error:
             return Failure(pair.key, f"cannot be read ({type(error).__name__}: {error})", traceback.format_exc())
+
+    def pixels(self, index: int) -> int:
+        """Number of pixels of an image, by the header of its file; 0 if it cannot be read."""
+        try:
+            with self.pairs[index].image.open("rb") as stream:
+                return math.prod(read_size(stream))
+        except OSError:  # told when the image is read
+            return 0
 
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
