@@ -167,7 +167,7 @@ class Work:
         except Stopped:
             return "stopped", list_of([self._keep_what_there_is(refiner, sample, canvas)])
         self.views["refined"] = canvas.draw(refinement.image)
-        self._write(refinement, sample)
+        self._write(refinement.image, sample)
         planned = [at_level(refiner.steps, index) for index in range(1, len(refinement.levels))]
         facts = Facts(self.choice, planned, time.perf_counter() - start, refiner.keep_detail != ())
         return "done", verdict(refinement, facts)
@@ -210,10 +210,11 @@ class Work:
         if self._stop.is_set():
             raise Stopped
 
-    def _write(self, refinement: Refinement, sample: Sample) -> None:
-        self.files[self.photo.result_name] = encoded(refinement, sample, self.photo.format)
+    def _write(self, image: Tensor, sample: Sample) -> None:
+        image, hole = image.cpu(), (sample.mask[0, 0] > 0).cpu().numpy()
+        self.files[self.photo.result_name] = encoded(image, hole, sample.source, self.photo.format)
         if self.photo.format == LOSSY:
-            self.files[f"{self.photo.upload.stem}_inpainted.png"] = encoded(refinement, sample, "png")
+            self.files[f"{self.photo.upload.stem}_inpainted.png"] = encoded(image, hole, sample.source, "png")
 
     def _keep_what_there_is(self, refiner: Refiner, sample: Sample, canvas: Canvas) -> str:
         """The latest iterate, enlarged, as the result; what is to be said of it."""
@@ -225,7 +226,7 @@ class Work:
             return f"{where}. Windows are refined one after the other, so there is no result yet"
         image = enlarged_into(sample, step.prediction())
         self.views["stopped"] = canvas.draw(image)
-        self._write(Refinement(image, ()), sample)
+        self._write(image, sample)
         return f"{where}. The result is what was there then" + (
             ", enlarged, which blurs it" if step.level + 1 < step.levels else ""
         )

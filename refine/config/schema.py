@@ -166,6 +166,7 @@ class PredictConfig(InpaintConfig):
     overwrite: bool
     memory: Annotated[float | None, BeforeValidator(mebibytes)]
     threads: PositiveInt
+    workers: NonNegativeInt | Literal["auto"]
     shards: PositiveInt
     shard: NonNegativeInt | None
     gather: bool | None

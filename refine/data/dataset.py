@@ -1,5 +1,6 @@
 """The images and masks of a run as a dataset: files -> samples of tensors."""
 
+import math
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,11 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from refine.core.types import Refinement, Sample
+from refine.core.types import Sample
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
+from refine.io.decode import read_size
 from refine.io.encode import check_format, encode
 from refine.io.files import File
 from refine.io.mask import MaskOptions, MaskWarning, examine_mask
@@ -76,6 +78,14 @@ class PairDataset(Dataset[Sample | Failure]):
         except Exception as error:
             return Failure(pair.key, f"cannot be read ({type(error).__name__}: {error})", traceback.format_exc())
 
+    def pixels(self, index: int) -> int:
+        """Number of pixels of an image, by the header of its file; 0 if it cannot be read."""
+        try:
+            with self.pairs[index].image.open("rb") as stream:
+                return math.prod(read_size(stream))
+        except OSError:  # told when the image is read
+            return 0
+
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
         reading = self._reading(pair, picture)
@@ -134,16 +144,16 @@ class PairDataset(Dataset[Sample | Failure]):
             warnings.warn(MaskWarning(found.partition(":")[0], f"{title} {found}"), stacklevel=2)
 
 
-def encoded(refinement: Refinement, sample: Sample, format: str) -> bytes:
-    """The file of a result: the sample's own picture, its hole filled.
+def encoded(image: Tensor, hole: np.ndarray, source: Source, format: str) -> bytes:
+    """The file of a result: the picture that was read, its hole filled.
 
     Args:
-        refinement: Refinement of this sample alone.
-        sample: Sample that :class:`PairDataset` has read.
+        image: Result, ``(1, 3, H, W)`` in [0, 1], on the CPU.
+        hole: ``(H, W)`` bool, True = hole.
+        source: Source of the sample that :class:`PairDataset` has read.
         format: Format of the file, such as ``png``.
 
     Raises:
         ValueError: The format would lose something of the picture, or the hole would get NaN.
     """
-    hole = (sample.mask[0, 0] > 0).cpu().numpy()
-    return encode(fill(sample.source.picture, refinement.image.cpu(), hole), format, sample.key)
+    return encode(fill(source.picture, image, hole), format, source.pair.key)

@@ -75,7 +75,8 @@ def take_account(request: Request, run_folder: RunFolder) -> Account:
     """
     keys = {request.name(pair): pair.key for pair in request.pairs}
     asked_for = set(keys.values())
-    failures = {failure.key: failure for failure in run_folder.read_failures() if failure.key in asked_for}
+    noted = {failure.key: failure for failure in run_folder.read_failures() if failure.key in asked_for}
+    failures = {key: noted[key] for key in keys.values() if key in noted}  # in the order of the request
     rows = {keys[name]: row for name, row in run_folder.rows(keys).items() if keys[name] not in failures}
     return Account(rows, failures, [key for key in keys.values() if key not in rows and key not in failures])
 

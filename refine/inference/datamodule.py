@@ -1,14 +1,13 @@
 """The images of a run as Lightning takes them."""
 
-from operator import itemgetter
-
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from refine.core.types import Sample
 from refine.data.dataset import PairDataset
 from refine.data.pairs import Failure
+from refine.inference.beside import ReadAhead
 
 
 class PairDataModule(L.LightningDataModule):
@@ -17,16 +16,17 @@ class PairDataModule(L.LightningDataModule):
     Args:
         dataset: Image and mask pairs that are still to be refined, the same in every process.
         sampler: Sampler of this process's own.
+        threads: Number of threads that read ahead.
     """
 
-    def __init__(self, dataset: PairDataset, sampler: Sampler[int]) -> None:
+    def __init__(self, dataset: PairDataset, sampler: Sampler[int], threads: int = 0) -> None:
         super().__init__()
-        self.dataset, self.sampler = dataset, sampler
+        self.images = ReadAhead(dataset, sampler, threads)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
 
-    def predict_dataloader(self) -> DataLoader[Sample | Failure]:
-        """Images in the order of the sampler; Lightning wants a batch sampler, so a batch is one image."""
-        return DataLoader(self.dataset, batch_size=1, sampler=self.sampler, collate_fn=itemgetter(0))
+    def predict_dataloader(self) -> ReadAhead:
+        """Images in the order of the sampler; a batch is one image."""
+        return self.images
 
     def transfer_batch_to_device(
         self, batch: Sample | Failure, device: torch.device, dataloader_idx: int

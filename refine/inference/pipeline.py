@@ -12,6 +12,7 @@ from refine.config import ConfigError, PredictConfig
 from refine.core.devices import checked_device
 from refine.data.pairs import ImageMaskPair
 from refine.factory import make_dataset
+from refine.inference.beside import threads_beside
 from refine.inference.conclude import Outcome, conclude, say_part, take_account
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import Request, discover, select_unfinished
@@ -202,7 +203,8 @@ def predict(
     try:
         with stoppable():
             if len(sampler) or processes.count > 1:
-                data = PairDataModule(make_dataset(session.config, unfinished), sampler)
+                threads = threads_beside(session.config.workers, session.refiner.backbone.device)
+                data = PairDataModule(make_dataset(session.config, unfinished), sampler, threads)
                 module = InpaintingModule(session.refiner, memory_limit(session))
                 session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)
@@ -217,6 +219,8 @@ def predict(
         if watched():
             raise  # the agent knows which, and what to do
         reason = f"has no result: {lost}"
+    with unstoppable() if stopped else contextlib.nullcontext():
+        session.writer.behind.wait()  # what is refined is not lost
     return Outcome(unfinished, time.perf_counter() - start, stopped, reason)
 
 

@@ -23,7 +23,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, kept_id,
 
 TABLE, JOB = "rows.csv", "job.json"
 IDENTITY = ("output", "configuration", "inputs", "sha256")  # columns that name a result
+Note = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 RECORDS = ("config.yaml", "rows.csv", "failures.csv", "summary.json", "settings-*.json", "rows-*.jsonl")
 
 
@@ -62,7 +64,8 @@ class RunFolder:
         self.configuration = hash_settings(settings)
         self.part = part
         self.failures: list[Failure] = []
-        self._notes: dict[str, dict[str, Any]] = {}  # columns of rows that are still to be written, by key
+        self._notes: dict[str, list[Note]] = {}  # of rows that are still to be written, by key
+        self._failing = threading.Lock()
         self._lock: Lock | None = None
 
     def open(self) -> None:
@@ -130,18 +133,18 @@ class RunFolder:
         text = f"{configuration or self.configuration}/{inputs}/{key}".encode(errors="surrogateescape")
         return self.folder / "panels" / f"{name}-{hashlib.sha256(text).hexdigest()[:12]}"
 
-    def note(self, key: str, columns: Mapping[str, Any]) -> None:
+    def note(self, key: str, columns: Note) -> None:
         """Keep columns for the row of an image whose result is still to be written.
 
         Args:
             key: Name of the image within the run.
-            columns: Plain values by name.
+            columns: Plain values by name, or a function that works them out when the row is written.
         """
-        self._notes.setdefault(key, {}).update(columns)
+        self._notes.setdefault(key, []).append(columns)
 
-    def take_notes(self, key: str) -> dict[str, Any]:
+    def take_notes(self, key: str) -> list[Note]:
         """What was noted of an image, which is forgotten here."""
-        return self._notes.pop(key, {})
+        return self._notes.pop(key, [])
 
     def state(self, name: str, inputs: str) -> str:
         """Where the result of this name stands.
@@ -215,12 +218,13 @@ class RunFolder:
         self._append({**{name: row[name] for name in IDENTITY}, **columns})
 
     def fail(self, failure: Failure) -> None:
-        """Note an image that could not be done; the notes of all processes are read at the end."""
-        self.failures.append(failure)
-        notes = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
-        content = {"configuration": self.configuration, "failures": notes}
-        with contextlib.suppress(OSError):  # a full disk; this process still knows
-            self.write(f"failures-{self.part}.json", json.dumps(content))
+        """Note an image that could not be done, from any thread; the notes of all processes are read at the end."""
+        with self._failing:
+            self.failures.append(failure)
+            notes = [{"key": failure.key, "reason": failure.reason} for failure in self.failures]
+            content = {"configuration": self.configuration, "failures": notes}
+            with contextlib.suppress(OSError):  # a full disk; this process still knows
+                self.write(f"failures-{self.part}.json", json.dumps(content))
 
     def forget_failures(self, part: str) -> None:
         """Remove what was noted by an earlier run.

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from refine.analysis.peak_memory import resident
-from refine.analysis.plan import MemoryLimit, calibrated_ways
+from refine.analysis.peak_memory import MIB, resident
+from refine.analysis.plan import RUN_BYTES, MemoryLimit, calibrated_ways
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
+from refine.inference.beside import PIXELS, threads_beside
 from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
 from refine.inference.callbacks.live_progress import LiveProgress
@@ -41,6 +42,7 @@ class Session:
         run_folder: Run folder in the output folder.
         scoring: Callback that scores results; None with ``evaluate=false``.
         loggers: Experiment loggers, open on rank 0 alone.
+        writer: Callback that writes results.
         panels: Callback that keeps pictures of selected images.
         trainer: Lightning's trainer with all callbacks.
     """
@@ -52,6 +54,7 @@ class Session:
     run_folder: RunFolder
     scoring: Scoring | None
     loggers: Loggers
+    writer: ResultWriter
     panels: Panels
     trainer: L.Trainer
 
@@ -70,12 +73,13 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     panels = _panels(config, request, refiner, run_folder, scoring)
     callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]
     callbacks += [scoring] if scoring else []
-    callbacks += [ResultWriter(run_folder, config.format), panels, ProgressBar(), LiveProgress(loggers)]
+    writer = ResultWriter(run_folder, config.format, threads_beside(config.workers, refiner.backbone.device))
+    callbacks += [writer, panels, ProgressBar(), LiveProgress(loggers)]
     trainer = make_trainer(config.trainer, refiner.backbone.device, callbacks)
     run_folder.part = str(trainer.global_rank) if config.shard is None else f"{config.shard}.{trainer.global_rank}"
     set_threads(config.threads, trainer)
     part = _part(config, request, refiner)
-    return Session(config, request, part, refiner, run_folder, scoring, loggers, panels, trainer)
+    return Session(config, request, part, refiner, run_folder, scoring, loggers, writer, panels, trainer)
 
 
 def memory_limit(session: Session) -> MemoryLimit | None:
@@ -88,6 +92,8 @@ def memory_limit(session: Session) -> MemoryLimit | None:
     if config.memory is None:
         return None
     before = resident(refiner.backbone.device)
+    if refiner.backbone.device.type == "cpu" and threads_beside(config.workers, refiner.backbone.device):
+        before += 2 * PIXELS * RUN_BYTES / MIB  # images that are read or written meanwhile
     return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
 
 

@@ -31,7 +31,7 @@ class Evaluation:
     """What is known of one result.
 
     Attributes:
-        row: Scores by name, those of the controls as ``plain.<score>`` and ``upscaled.<score>``; plain values.
+        row: Scores without truth by name, those of the controls as ``plain.<score>`` and ``upscaled.<score>``.
         controls: ``plain`` and, where there are several levels, ``upscaled``: ``(1, 3, H, W)``, composited.
     """
 
@@ -59,13 +59,12 @@ class Evaluator:
             refiner.backbone, refiner.pyramid, refiner.objective, steps=0, precision=refiner.precision
         )
 
-    def __call__(self, refinement: Refinement, sample: Sample, written: Callable[[Tensor], Tensor]) -> Evaluation:
-        """Score one result.
+    def __call__(self, refinement: Refinement, sample: Sample) -> Evaluation:
+        """Make the controls of one result, and score what takes no truth.
 
         Args:
             refinement: Refinement of this sample alone.
             sample: Image and mask, with or without truth.
-            written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
         """
         row = _numbers(scores_without_truth(refinement, sample.image, sample.network_mask, self.factor))
         if sample.truth is None and not self.always:
@@ -78,8 +77,6 @@ class Evaluator:
             row |= {f"{name}.guide_l1_hole_refine": value for name, value in _numbers(agreement).items()}
         seams = {f"{name}.seam_refine": seam(image, sample.network_mask) for name, image in controls.items()}
         row |= _numbers(seams)
-        if sample.truth is not None:
-            row |= self._against_truth({"": refinement.image, **controls}, sample, written)
         return Evaluation(row, controls)
 
     def score_file(self, image: Tensor, sample: Sample, written: Callable[[Tensor], Tensor]) -> dict[str, Any]:
@@ -91,7 +88,7 @@ class Evaluator:
             written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
         """
         controls = self._controls(self._upscaled(sample.image, sample.network_mask, key=sample.key), sample)
-        return self._against_truth({"": image, **controls}, sample, written)
+        return self.against_truth({"": image, **controls}, sample, written)
 
     def _controls(self, refinement: Refinement, sample: Sample) -> dict[str, Tensor]:
         if len(refinement.levels) == 1:
@@ -101,9 +98,16 @@ class Evaluator:
             "upscaled": enlarged_into(sample, refinement.levels[0].image),
         }
 
-    def _against_truth(
+    def against_truth(
         self, images: Mapping[str, Tensor], sample: Sample, written: Callable[[Tensor], Tensor]
     ) -> dict[str, Any]:
+        """Score a result and its controls against the truth, on the CPU alone.
+
+        Args:
+            images: Result, named by nothing, and controls by their names, ``(1, 3, H, W)`` each in [0, 1].
+            sample: Image and mask, with truth.
+            written: Function of an image ``(1, 3, H, W)`` that gives it as its file holds it, on the CPU.
+        """
         assert sample.truth is not None
         truth, mask = sample.truth.cpu(), sample.mask.cpu()
         files = {name: written(image) for name, image in images.items()}

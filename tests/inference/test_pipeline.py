@@ -150,6 +150,23 @@ def test_two_runs_give_the_same_bytes(tmp_path, predict):
     assert (tmp_path / "one" / "a.png").read_bytes() == (tmp_path / "two" / "a.png").read_bytes()
 
 
+def test_threads_beside_the_refinement_change_nothing(tmp_path, predict):
+    for number in range(7):
+        pair(tmp_path / "in", f"im{number}", number)
+    (tmp_path / "in" / "im3.png").write_bytes(b"no image")
+    save(tmp_path / "in" / "im5_mask.png", hole(9, 9))
+    found = []
+    for workers in (0, 2):
+        output = tmp_path / f"out{workers}"
+        assert predict(f"workers={workers}", f"output={output}", "truth=input", "evaluate=true").status == 1
+        rows = [{k: v for k, v in row.items() if k not in ("seconds", "peak_memory_mib")}
+                for row in table(output / ".refine" / "rows.csv")]  # fmt: skip
+        assert [row["key"] for row in rows] == ["im0", "im1", "im2", "im4", "im6"]
+        assert float(rows[0]["plain.psnr_hole_torchmetrics"]) > 0 and rows[0]["verdict"]
+        found.append((rows, failures(output), [(output / name).read_bytes() for name in results(output)]))
+    assert list(found[0][1]) == list(found[1][1]) == ["im3", "im5"] and found[0] == found[1]
+
+
 def test_refinement_changes_the_result(tmp_path, predict):
     pair(tmp_path / "in", "a")
     for preset in ("off", "default", "upscaled"):
@@ -811,14 +828,15 @@ def test_a_folder_in_the_way_of_one_result(tmp_path, predict):
     assert "a.png" in results(tmp_path / "out") and list((tmp_path / "out" / ".refine" / "unfinished").iterdir()) == []
 
 
-def test_a_full_disk_is_told_per_image(tmp_path, predict, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_is_told_per_image(tmp_path, predict, monkeypatch, workers):
     for stem in ("a", "b"):
         pair(tmp_path / "in", stem)
     no_room_for("a.png", monkeypatch)
-    assert predict().status == 1
+    assert predict(f"workers={workers}").status == 1
     assert results(tmp_path / "out") == ["b.png"] and "No space left" in failures(tmp_path / "out")["a"]
     monkeypatch.undo()
-    assert predict().status == 0
+    assert predict(f"workers={workers}").status == 0
 
 
 def test_our_own_fault_costs_one_image_and_its_traceback_is_logged(tmp_path, predict, monkeypatch):
@@ -890,7 +908,7 @@ def test_without_a_terminal_there_is_no_bar():
 
 # Processes
 
-COUNT = 12
+COUNT = 16
 
 
 @pytest.fixture
@@ -923,9 +941,13 @@ def test_killed_four_times_and_continued(tmp_path, process, folder):
         assert (output / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_and_continued(tmp_path, process, folder, number, status):
+@pytest.mark.parametrize(
+    ("number", "status", "workers"),
+    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 2)],
+)
+def test_interrupted_and_continued(tmp_path, process, folder, number, status, workers):
     output = tmp_path / "out"
+    folder = [*folder, f"workers={workers}"]
     started = process(*folder)
     assert started.signal_when(number, lambda: len(results(output)) >= 2) == status
     said, before = started.said(), stamps(output)

@@ -1,6 +1,7 @@
 """Scores of a result and its controls, the verdict, and what a run sums up."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,7 +48,13 @@ def refiner(steps=2, levels=None, erosion=0):
 
 
 def evaluated(made, sample, **options):
-    return Evaluator(made, **options)(made(sample.image, sample.mask), sample, lambda image: image)
+    evaluator, refinement = Evaluator(made, **options), made(sample.image, sample.mask)
+    evaluation = evaluator(refinement, sample)
+    if sample.truth is None:
+        return evaluation
+    images = {"": refinement.image, **evaluation.controls}
+    against_truth = evaluator.against_truth(images, sample, lambda image: image)
+    return replace(evaluation, row={**evaluation.row, **against_truth})
 
 
 def test_the_controls_are_what_the_presets_give(sample):

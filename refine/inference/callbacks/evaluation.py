@@ -1,6 +1,9 @@
 """Scores of each result, before its row is written."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -36,11 +39,28 @@ class Scoring(Callback):
         self.latest = Evaluation({})
         if not isinstance(outputs, Refinement):
             return
-        try:
-            self.latest = self.evaluator(outputs, batch, lambda image: as_written(image, batch))
-        except Exception as error:
-            warnings.warn(f"{batch.key}: cannot be scored ({type(error).__name__}: {error}).", stacklevel=2)
-        self.run_folder.note(batch.key, self.latest.row)
+        with _scored(batch.key):
+            self.latest = self.evaluator(outputs, batch)
+            self.run_folder.note(batch.key, self.latest.row)
+            if batch.truth is not None:
+                images = {"": outputs.image, **self.latest.controls}
+                on_cpu = {name: image.cpu() for name, image in images.items()}
+                self.run_folder.note(batch.key, partial(self._against_truth, on_cpu, batch.to("cpu")))
+
+    def _against_truth(self, images: Mapping[str, Tensor], sample: Sample) -> Mapping[str, Any]:
+        """What takes the CPU alone, and is done when the row is written."""
+        with _scored(sample.key):
+            return self.evaluator.against_truth(images, sample, lambda image: as_written(image, sample))
+        return {}
+
+
+@contextlib.contextmanager
+def _scored(key: str) -> Iterator[None]:
+    """Inside, what goes wrong is said and costs the scores alone."""
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"{key}: cannot be scored ({type(error).__name__}: {error}).", stacklevel=4)
 
 
 def as_written(image: Tensor, sample: Sample) -> Tensor:
