@@ -109,6 +109,22 @@ def plan_levels(refiner: Refiner, size: tuple[int, int], mask: Tensor | None = N
     return levels
 
 
+def work(levels: Sequence[LevelPlan]) -> float:
+    """What a plan takes where the machine was not measured, so that images can be compared.
+
+    One pass through the network at the coarsest level; at a refined one the front, the final prediction, and two per
+    update, since a frozen network's backward pass costs about a forward pass.
+
+    Args:
+        levels: Levels of an image, coarse to fine.
+
+    Returns:
+        Pixels times passes; only ratios mean anything.
+    """
+    passes = [1 if index == 0 else 2 + 2 * level.updates for index, level in enumerate(levels)]
+    return sum(count * math.prod(part) for count, level in zip(passes, levels, strict=True) for part in level.parts)
+
+
 def _padded(refiner: Refiner, size: tuple[int, int]) -> tuple[int, int]:
     backbone = refiner.backbone
     height, width = (padded_side(side, backbone.multiple_of, backbone.minimum_side) for side in size)
@@ -162,6 +178,33 @@ def calibration(refiner: Refiner, threads: int, again: bool = False, folder: Pat
         again: Measure even if there is one.
         folder: Cache folder; None for the user's.
     """
+    file = _calibration_file(refiner, threads, folder)
+    if not again and (known := _read(file)):
+        return known
+    found = calibrate(refiner)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps(asdict(found)).encode(), file.parent)
+    return found
+
+
+def known_calibration(refiner: Refiner, threads: int, folder: Path | None = None) -> Calibration | None:
+    """The calibration of a refiner if the cache has it; nothing is measured.
+
+    Args:
+        refiner: Refiner on its device.
+        threads: Threads of the CPU that are used.
+        folder: Cache folder; None for the user's.
+    """
+    return _read(_calibration_file(refiner, threads, folder))
+
+
+def _read(file: Path) -> Calibration | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Calibration(**{key: tuple(line) for key, line in json.loads(file.read_text()).items()})
+    return None
+
+
+def _calibration_file(refiner: Refiner, threads: int, folder: Path | None) -> Path:
     decides = {
         "refine": __version__,
         "machine": machine_name(refiner.backbone.device),
@@ -170,14 +213,7 @@ def calibration(refiner: Refiner, threads: int, again: bool = False, folder: Pat
         "refiner": [refiner.precision, refiner.rules, refiner.gradient_checkpointing, bool(refiner.compiled)],
         "optimize": [refiner.optimize, any(refiner.steps)],
     }
-    file = (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"
-    if not again:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            return Calibration(**{key: tuple(line) for key, line in json.loads(file.read_text()).items()})
-    found = calibrate(refiner)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, json.dumps(asdict(found)).encode(), file.parent)
-    return found
+    return (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"
 
 
 def calibrated_ways(refiner: Refiner, threads: int, again: bool = False) -> list[tuple[str, Refiner, Calibration]]:

@@ -86,6 +86,27 @@ class PairDataset(Dataset[Sample | Failure]):
         except OSError:  # told when the image is read
             return 0
 
+    def hole(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The hole of one pair; its image is decoded only where the hole is in it.
+
+        Args:
+            index: Number of the pair.
+            size: ``(height, width)`` of its image, px.
+
+        Returns:
+            ``(H, W)`` bool, True = hole.
+
+        Raises:
+            ValueError: The mask cannot be used.
+            OSError: A file cannot be read.
+        """
+        mask = self.pairs[index].mask
+        if isinstance(mask, MaskGenerator):
+            return mask(self.pairs[index].key, size)
+        if isinstance(mask, str):
+            return transparent_hole(self._picture(self.pairs[index].image), self.options)
+        return examine_mask(read_picture(mask), str(mask), self.options).hole
+
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
         reading = self._reading(pair, picture)

@@ -1,6 +1,7 @@
 """The Lightning module: the Refiner in the predict loop."""
 
 import traceback
+from collections.abc import Mapping
 
 import lightning as L
 import torch
@@ -20,6 +21,7 @@ class InpaintingModule(L.LightningModule):
         limit: Limit of the memory, which chooses how each image is refined; None for no limit.
 
     Attributes:
+        expected: Predicted seconds of this process's images, by key; empty where nobody knows.
         listeners: Told every evaluation of the loss; callbacks add themselves here.
     """
 
@@ -28,6 +30,7 @@ class InpaintingModule(L.LightningModule):
         self.refiner = refiner
         self.limit = limit
         self.backbone = refiner.backbone  # registered, so that Lightning moves it
+        self.expected: Mapping[str, float] = {}
         self.listeners: list[OnStep] = []
 
     def on_predict_start(self) -> None:

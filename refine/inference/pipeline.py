@@ -17,9 +17,10 @@ from refine.inference.conclude import Outcome, conclude, say_part, take_account
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import Request, discover, select_unfinished
 from refine.inference.distributed.agent import processes_to_start, run_workers, watched
-from refine.inference.distributed.sampler import CostBalancedSampler, predicted_costs
+from refine.inference.distributed.sampler import CostBalancedSampler
 from refine.inference.distributed.trainer import Processes, ProcessLost, process_group
 from refine.inference.distributed.worker import run_as_worker
+from refine.inference.foresight import announce, foresee, limit_or_known, predicted_costs
 from refine.inference.further_scores import add_scores
 from refine.inference.logging.console import log, logged, quiet
 from refine.inference.logging.loggers import Loggers, opened
@@ -149,7 +150,7 @@ def assign(session: Session, processes: Processes) -> tuple[list[ImageMaskPair],
 
 
 def _costs(session: Session, pairs: Sequence[ImageMaskPair]) -> dict[str, float]:
-    costs = predicted_costs(pairs, session.refiner, session.config.data.side)
+    costs = predicted_costs(make_dataset(session.config, pairs), session.refiner)
     return {pair.key: cost for pair, cost in zip(pairs, costs, strict=True)}
 
 
@@ -205,7 +206,7 @@ def predict(
             if len(sampler) or processes.count > 1:
                 threads = threads_beside(session.config.workers, session.refiner.backbone.device)
                 data = PairDataModule(make_dataset(session.config, unfinished), sampler, threads)
-                module = InpaintingModule(session.refiner, memory_limit(session))
+                module = _module(session, [unfinished[index] for index in sampler])
                 session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)
             finished = [pair for pair in session.part.pairs if pair not in made_now]
@@ -222,6 +223,18 @@ def predict(
     with unstoppable() if stopped else contextlib.nullcontext():
         session.writer.behind.wait()  # what is refined is not lost
     return Outcome(unfinished, time.perf_counter() - start, stopped, reason)
+
+
+def _module(session: Session, pairs: Sequence[ImageMaskPair]) -> InpaintingModule:
+    """The module of this process's images; what they will take is said where the machine is calibrated."""
+    config, limit = session.config, memory_limit(session)
+    module = InpaintingModule(session.refiner, limit)
+    foreseen = limit_or_known(session.refiner, config.threads, limit)
+    if foreseen and session.trainer.is_global_zero:
+        plans = foresee(make_dataset(config, pairs), foreseen)
+        announce(plans)
+        module.expected = {key: plan.seconds for key, plan in plans.items()}
+    return module
 
 
 def finish(session: Session, outcome: Outcome) -> int:

@@ -9,7 +9,7 @@ from refine.analysis.peak_memory import MIB, resident
 from refine.analysis.plan import RUN_BYTES, MemoryLimit, calibrated_ways
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
-from refine.factory import make_refiner
+from refine.factory import make_dataset, make_refiner
 from refine.inference.beside import PIXELS, threads_beside
 from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
@@ -19,9 +19,10 @@ from refine.inference.callbacks.process_settings import ProcessSettings
 from refine.inference.callbacks.progress import ProgressBar
 from refine.inference.callbacks.writer import ResultWriter
 from refine.inference.discover import Request
-from refine.inference.distributed.sampler import divide, predicted_costs
+from refine.inference.distributed.sampler import divide
 from refine.inference.distributed.trainer import make_trainer
 from refine.inference.fingerprint import backbone_settings, pixel_settings
+from refine.inference.foresight import predicted_costs
 from refine.inference.logging.loggers import Loggers
 from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
@@ -101,7 +102,7 @@ def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:
     """The images of this shard; every shard finds the same division by itself."""
     if config.shard is None:
         return request
-    costs = predicted_costs(request.pairs, refiner, config.data.side)
+    costs = predicted_costs(make_dataset(config, request.pairs), refiner)
     indices = divide(costs, config.shards)[config.shard]
     return replace(request, pairs=[request.pairs[index] for index in indices])
 

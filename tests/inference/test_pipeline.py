@@ -23,7 +23,7 @@ from rich.console import Console
 from refine.backbones.lama.adapter import LaMa
 from refine.core.types import Step
 from refine.inference import fingerprint
-from refine.inference.callbacks.progress import ProgressBar
+from refine.inference.callbacks.progress import ProgressBar, TimeLeft
 from refine.inference.run_folder import RunFolder
 from refine.metrics.lpips import squeezenet
 
@@ -874,10 +874,10 @@ def test_warnings_come_once_and_reach_the_log(tmp_path, predict):
 # The terminal
 
 
-def drawn(key: str) -> str:
+def drawn(key: str, expected: dict[str, float]) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     bar = ProgressBar(console)
-    module = type("Module", (), {"listeners": []})()
+    module = type("Module", (), {"listeners": [], "expected": expected})()
     bar.on_predict_start(SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), module)
     bar.on_predict_batch_start(None, module, type("Batch", (), {"key": key})())
     (listen,) = module.listeners
@@ -890,17 +890,44 @@ def drawn(key: str) -> str:
 
 @pytest.mark.parametrize("key", ["photo", "with [red]tags[/red]", "back\\[slash", "new\nline", "x" * 250])
 def test_progress_shows_image_level_step_and_loss(key):
-    text = drawn(key)
+    text = drawn(key, {})
     assert "level 2/3 step 4/15 loss 0.0123" in text and "0/3" in text
     assert repr(key)[1:-1][-8:] in text
     assert not [line for line in text.replace("\r", "\n").splitlines() if len(line) > 100]
+
+
+def test_progress_shows_the_time_that_the_plan_gives():
+    """Rich alone would know nothing before the first image is done."""
+    assert "1:02:05" in drawn("photo", {"photo": 5, "other": 3720})
+    assert "-:--:--" in drawn("photo", {})
+
+
+def test_the_time_left_is_predicted_and_corrected_by_what_images_took():
+    now = [100.0]
+    left = TimeLeft({"a": 10, "b": 20, "c": 40}, clock=lambda: now[0])
+    assert left.seconds() == 70
+    left.begin("a")
+    now[0] += 4
+    assert left.seconds() == 66
+    now[0] += 16  # twice the time predicted
+    assert left.seconds() == 60
+    left.end()
+    assert left.seconds() == 120
+    left.begin("unreadable")
+    now[0] += 1
+    left.end()
+    left.begin("b")
+    now[0] += 30
+    assert left.seconds() == 90
+    left.end()  # three quarters of it: 50 s of 30 predicted
+    assert left.seconds() == pytest.approx(40 * 50 / 30)
 
 
 def test_without_a_terminal_there_is_no_bar():
     console = Console(file=io.StringIO())
     bar = ProgressBar(console)
     bar.on_predict_start(
-        SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), type("Module", (), {"listeners": []})()
+        SimpleNamespace(is_global_zero=True, num_predict_batches=[3]), SimpleNamespace(listeners=[], expected={})
     )
     bar.on_predict_end()
     assert console.file.getvalue() == ""

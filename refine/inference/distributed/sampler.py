@@ -1,16 +1,9 @@
 """Who refines which images, so that all processes end at about the same time."""
 
 import heapq
-import math
 from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
-
-from refine.core.per_level import at_level
-from refine.core.pyramid import padded_side
-from refine.core.refiner import Refiner
-from refine.data.pairs import ImageMaskPair
-from refine.io.decode import read_size
 
 
 class CostBalancedSampler(Sampler[int]):
@@ -54,47 +47,3 @@ def divide(costs: Sequence[float], parts: int) -> list[list[int]]:
         items[part].append(index)
         heapq.heappush(least, (load + costs[index], count + 1, part))
     return [sorted(part) for part in items]
-
-
-def predicted_costs(pairs: Sequence[ImageMaskPair], refiner: Refiner, side: int | None = None) -> list[float]:
-    """Predicted cost of refining each image, of which only the header is read.
-
-    Args:
-        pairs: Image and mask pairs.
-        refiner: Refiner, whose steps and pyramid give the cost.
-        side: If given, every image is made a square of this side, px.
-
-    Returns:
-        Pixels times passes through the network; 0 for an image that cannot be read, which will fail at once.
-    """
-    return [1.0 if side else _cost_of(pair, refiner) for pair in pairs]
-
-
-def _cost_of(pair: ImageMaskPair, refiner: Refiner) -> float:
-    try:
-        with pair.image.open("rb") as stream:
-            size = read_size(stream)
-    except OSError:
-        return 0
-    return cost(refiner, size) if min(size) else 0
-
-
-def cost(refiner: Refiner, size: tuple[int, int]) -> float:
-    """What it takes to refine an image, known from its size alone.
-
-    Per level the padded pixels, times the passes through the network: one at the coarsest level; at a refined one the
-    front, the final prediction, and two per update, since a frozen network's backward pass costs about a forward pass.
-    Updates that an early stop or an empty hole will save are counted; nobody knows them before.
-
-    Args:
-        refiner: Refiner, whose steps and pyramid give the cost.
-        size: ``(height, width)`` px.
-
-    Returns:
-        Pixels times passes; only ratios mean anything.
-    """
-    sizes = refiner.pyramid.sizes(*size)
-    passes = [1] + [2 + 2 * at_level(refiner.steps, index) for index in range(1, len(sizes))]
-    multiple, least = refiner.backbone.multiple_of, refiner.backbone.minimum_side
-    padded = [math.prod(padded_side(side, multiple, least) for side in level) for level in sizes]
-    return sum(count * pixels for count, pixels in zip(passes, padded, strict=True))

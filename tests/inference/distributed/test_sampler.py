@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from refine.analysis.plan import plan_levels, work
 from refine.api import load
+from refine.data.dataset import PairDataset
 from refine.data.discovery import find_pairs
-from refine.inference.distributed.sampler import CostBalancedSampler, cost, divide, predicted_costs
+from refine.inference.distributed.sampler import CostBalancedSampler, divide
+from refine.inference.foresight import predicted_costs
 from refine.io.decode import read_size
+from refine.io.mask import MaskOptions
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=60), st.integers(1, 9))
@@ -38,9 +42,13 @@ def refiner(tiny):
 def test_cost_counts_padded_pixels_and_passes(refiner):
     multiple = refiner.backbone.multiple_of
     assert (multiple, refiner.pyramid.sizes(64, 70)) == (4, ((16, 17), (32, 35), (64, 70)))
-    assert cost(refiner, (64, 70)) == 16 * 20 * 1 + 32 * 36 * (2 + 2 * 3) + 64 * 72 * (2 + 2 * 5)
-    assert cost(refiner, (64, 70)) == cost(refiner, (70, 64))
-    assert cost(refiner, (1, 1)) == 16 or refiner.backbone.minimum_side > 4
+
+    def cost(size):
+        return work(plan_levels(refiner, size))
+
+    assert cost((64, 70)) == 16 * 20 * 1 + 32 * 36 * (2 + 2 * 3) + 64 * 72 * (2 + 2 * 5)
+    assert cost((64, 70)) == cost((70, 64))
+    assert cost((1, 1)) == 16 or refiner.backbone.minimum_side > 4
 
 
 def test_the_pyramid_has_the_sizes_it_says(refiner):
@@ -69,19 +77,19 @@ def test_images_are_divided_by_size_and_unreadable_ones_cost_nothing(tmp_path, r
     pairs = find_pairs(str(tmp_path), None, None, str(tmp_path / "out")).pairs
 
     def keys(count, side=None):
-        costs = predicted_costs(pairs, refiner, side)
+        costs = predicted_costs(PairDataset(pairs, MaskOptions(), "png", side), refiner)
         return [[pairs[index].key for index in CostBalancedSampler(costs, rank, count)] for rank in range(count)]
 
     assert keys(2) == [["im1"], ["bad", "im0", "im2", "im3"]]
     assert keys(1) == [[pair.key for pair in pairs]]
-    assert keys(2, side=64) == [["bad", "im1", "im3"], ["im0", "im2"]]  # all are made one size
+    assert keys(2, side=64) == [["bad", "im0", "im2"], ["im1", "im3"]]  # all are made one size
     assert sorted(map(len, keys(9))) == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_two_hundred_images_of_mixed_size_over_eight_processes_are_balanced(refiner):
     generator = random.Random(0)
     sizes = [(generator.randint(200, 4000), generator.randint(200, 6000)) for _ in range(200)]
-    costs = [cost(refiner, size) for size in sizes]
+    costs = [work(plan_levels(refiner, size)) for size in sizes]
     samplers = [CostBalancedSampler(costs, rank, 8) for rank in range(8)]
     loads = [sum(costs[index] for index in sampler) for sampler in samplers]
     assert sorted(index for sampler in samplers for index in sampler) == list(range(200))
