@@ -32,8 +32,8 @@ from subprocess import DEVNULL
 import numpy as np
 from PIL import Image
 
+from refine.analysis.plan import plan_levels, work
 from refine.api import load
-from refine.inference.distributed.sampler import cost
 
 VARYING = ("seconds", "peak_memory_mib")  # columns of rows.csv that differ between any two runs
 TINY = ["backbone=lama", "backbone.weights=random", "backbone.native_size=16", "device=cpu"]
@@ -228,7 +228,7 @@ def balance(out: Path, *overrides: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the weights are random
         refiner = load(*TINY, *settings)
-    rates = sorted(value / cost(refiner, (h, w)) * 1e9 for value, (w, h) in zip(every, sizes, strict=True))
+    rates = sorted(value / work(plan_levels(refiner, (h, w))) * 1e9 for value, (w, h) in zip(every, sizes, strict=True))
     print(
         f"ns per pixel and pass: median {statistics.median(rates):.1f}, 10 to 90 %: {rates[4]:.1f} to {rates[35]:.1f}"
     )
