@@ -64,7 +64,7 @@ def score_table(
         cells = [_name(arm), _number(next(iter(results.values()))["mean"])]
         for reference in study.references:
             cells += [_difference(results.get(reference)), *_evidence(results.get(reference))]
-        rows.append([*cells, *(_costs(cost, group, arm, COSTS) if with_cost else [])])
+        rows.append([*cells, *(_costs(cost, group, arm, [*COSTS]) if with_cost else [])])
     return Table(f"{group + ': ' if group else ''}{score}", head + ([*COSTS.values()] if with_cost else []), rows)
 
 

@@ -149,8 +149,8 @@ def _contrast(
     complete = [signed for signed in by_others.values() if len(signed) == 2 ** len(changed)]
     weights = {cell: sign / len(complete) for signed in complete for cell, sign in signed.items()}
     images = sorted(set.intersection(*(set(cells[cell]) for cell in weights))) if weights else []
-    sums = [sum(weight * cells[cell][image] for cell, weight in weights.items()) for image in images]
-    return np.array(sums, dtype=float), len(complete)
+    sums = [math.fsum(weight * cells[cell][image] for cell, weight in weights.items()) for image in images]
+    return np.array(sums), len(complete)
 
 
 def _statistics(differences: np.ndarray) -> dict[str, float | int]:

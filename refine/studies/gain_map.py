@@ -14,6 +14,7 @@ from refine.studies.statistics import certain, gain, image_scores
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # gain, loss, neither
 COLORS = "PuOr_r"  # two hues that color-blind readers tell apart; white is nothing
@@ -121,7 +122,7 @@ def draw(figure: "Figure", study: Study, rows: pl.DataFrame) -> bool:
 
 def _panel(
     axes: "Axes", cells: Mapping[tuple[str, str], Gain], y: Sequence[str], x: Sequence[str], largest: float
-) -> object:
+) -> "AxesImage":
     """One heat map, whose numbers stand in its fields with the sign of their intervals."""
     values = np.array([[cells[row, column].mean if (row, column) in cells else np.nan for column in x] for row in y])
     image = axes.imshow(values, cmap=COLORS, vmin=-largest, vmax=largest, aspect="auto")
