@@ -202,7 +202,7 @@ def predict(
     try:
         with stoppable():
             if len(sampler) or processes.count > 1:
-                data = PairDataModule(make_dataset(session.config, unfinished), sampler)
+                data = PairDataModule(make_dataset(session.config, unfinished), sampler, session.config.data.batch)
                 module = InpaintingModule(session.refiner, memory_limit(session))
                 session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)

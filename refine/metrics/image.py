@@ -18,8 +18,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from refine.core.inputs import check_inputs
 from refine.core.pyramid import downscale, shrink_mask
-from refine.core.types import Refinement, check_inputs
+from refine.core.types import Refinement
 
 C1, C2 = 0.01**2, 0.03**2  # of SSIM, for values in [0, 1]
 WINDOW = tuple(math.exp(-(x**2) / (2 * 1.5**2)) for x in range(-5, 6))
