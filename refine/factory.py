@@ -32,7 +32,7 @@ def make_refiner(config: RefinerConfig) -> Refiner:
             "pyramid": build(config.pyramid),
             "objective": build(config.objective),
         }
-        return place(build(config.refiner, **parts), config.device)
+        return place(build(config.refiner, deterministic=config.deterministic, **parts), config.device)
 
 
 class _AnyBackbone(FrontRear):

@@ -21,7 +21,7 @@ from torch import Tensor
 from refine import __version__
 from refine.analysis.peak_memory import MIB, peak, resident, restart_peak
 from refine.core.devices import machine_name
-from refine.core.memory import OutOfMemory, exact_ways
+from refine.core.memory import OutOfMemory, exact_ways, fastest_way
 from refine.core.per_level import at_level
 from refine.core.pyramid import padded_side
 from refine.core.refiner import Refiner
@@ -66,10 +66,15 @@ class Calibration:
     update: tuple[float, float]
     forward: tuple[float, float]
 
-    def memory(self, levels: Sequence[LevelPlan]) -> float:
-        """Predicted peak, MiB above what the process had before."""
-        largest = max((math.prod(part) for level in levels for part in level.parts), default=0)
-        image = math.prod(levels[-1].size)
+    def memory(self, levels: Sequence[LevelPlan], batch: int = 1) -> float:
+        """Predicted peak, MiB above what the process had before.
+
+        Args:
+            levels: What is done with an image.
+            batch: Number of such images that are refined together.
+        """
+        largest = batch * max((math.prod(part) for level in levels for part in level.parts), default=0)
+        image = batch * math.prod(levels[-1].size)
         return _line(self.mib, largest) + (max(0, image - largest) * ENGINE_BYTES + image * RUN_BYTES) / MIB
 
     def seconds(self, levels: Sequence[LevelPlan]) -> float:
@@ -140,6 +145,7 @@ def calibrate(refiner: Refiner) -> Calibration:
     before = resident(refiner.backbone.device)
     measured = copy.copy(refiner)
     measured.windows, measured.tolerance = None, (0.0,)
+    measured.graph = False  # whose memory is that of the updates it was captured from
     measured.steps = (UPDATES if any(refiner.steps) else 0,)
     rows = [_measure(measured, _padded(refiner, (side, side))[0]) for side in SIDES]
     (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
@@ -216,15 +222,19 @@ def _calibration_file(refiner: Refiner, threads: int, folder: Path | None) -> Pa
     return (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"
 
 
-def calibrated_ways(refiner: Refiner, threads: int, again: bool = False) -> list[tuple[str, Refiner, Calibration]]:
-    """The refiner and its like with less memory (:func:`refine.core.memory.exact_ways`), each with its calibration.
+def calibrated_ways(
+    refiner: Refiner, threads: int, again: bool = False, limited: bool = True
+) -> list[tuple[str, Refiner, Calibration]]:
+    """The ways to the same pixels, the fastest first, each with its calibration; see :mod:`refine.core.memory`.
 
     Args:
         refiner: Refiner on its device.
         threads: Threads of the CPU that are used.
         again: Measure even what is in the cache.
+        limited: Whether a limit of the memory will choose; else the refiner itself comes first.
     """
-    return [(name, way, calibration(way, threads, again)) for name, way in exact_ways(refiner)]
+    ways = exact_ways(fastest_way(refiner) if limited else refiner)
+    return [(name, way, calibration(way, threads, again)) for name, way in ways]
 
 
 @dataclass(frozen=True)
@@ -258,19 +268,20 @@ class MemoryLimit:
     def __init__(self, mib: float, ways: Sequence[tuple[str, Refiner, Calibration]], before: float) -> None:
         self.mib, self.ways, self.before = mib, ways, before
 
-    def choose(self, size: tuple[int, int], mask: Tensor | None = None) -> ImagePlan:
-        """The way for an image.
+    def choose(self, size: tuple[int, int], mask: Tensor | None = None, batch: int = 1) -> ImagePlan:
+        """The way for an image, or for several of one size that are refined together.
 
         Args:
             size: ``(height, width)``, px.
             mask: Mask, ``(1, 1, H, W)``, for windows.
+            batch: Number of images.
 
         Raises:
             OutOfMemory: If none fits; the message has the smallest setting that would.
         """
         levels = plan_levels(self.ways[0][1], size, mask)  # all ways make the same pixels, so the same levels
         for name, refiner, lines in self.ways:
-            needed = self.before + lines.memory(levels)
+            needed = self.before + lines.memory(levels, batch)
             if needed <= self.mib:
                 return ImagePlan(name, refiner, levels, needed, lines.seconds(levels))
         raise OutOfMemory(

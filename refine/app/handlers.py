@@ -163,9 +163,7 @@ class Handlers:
             p.about: self._about(desk, [], notes or []),
             p.editor: gr.update(value=value, visible="hidden" if photo is None else True),
             p.no_mask: gr.update(visible=desk.mask is not None),
-            p.transparent: gr.update(
-                value=False, visible=photo is not None and photo.transparent is not None
-            ),
+            p.transparent: gr.update(value=False, visible=photo is not None and photo.transparent is not None),
         }
 
     def _output(self, desk: Desk) -> Update:
@@ -182,8 +180,10 @@ class Handlers:
         names = list(work.views)
         right = next((name for name in FIRST if name in names), None)
         left = "plain" if "plain" in names and right != "plain" else "hole"
-        files = [gr.update(value=str(desk.put(*file)), label=f"Download {file[0]}", visible=True) for file in
-                 work.files.items()]
+        files = [
+            gr.update(value=str(desk.put(*file)), label=f"Download {file[0]}", visible=True)
+            for file in work.files.items()
+        ]
         files += [gr.update(value=None, visible=False)] * (2 - len(files))
         return shown | {
             p.left: gr.update(choices=names, value=left),

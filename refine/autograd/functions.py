@@ -8,17 +8,18 @@ input each, one is kept. See Bhatia and Dangel, "Lowering PyTorch's Memory
 Consumption for Selective Differentiation" (2024).
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from refine.autograd.bits import pack, unpack
+
+THRESHOLD, LEAKY = torch.ops.aten.threshold_backward, torch.ops.aten.leaky_relu_backward
 Call = Callable[[], Tensor]  # the original function with its arguments bound
 
 
@@ -47,7 +48,7 @@ class Convolution(_Rule):
         """Under autocast the gradient has the dtype the convolution ran in; the weight follows it."""
         (weight,) = ctx.saved_tensors
         x = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.format)  # only its shape
-        weight = weight.to(grad.dtype)
+        weight = weight if weight.dtype == grad.dtype else weight.to(grad.dtype)
         only_input = (True, False, False)
         dx = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, only_input)[0]
         return dx, None, None, None
@@ -97,6 +98,33 @@ class ByShape(_Rule):
         return getattr(torch.ops.aten, ctx.kernel)(grad, x, *ctx.geometry), None, None, None
 
 
+class Reflection(_Rule):
+    """Padding by reflection of ``(B, C, H, W)``, added up in the same order each time; CUDA's own kernel is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, pad: Sequence[int]) -> Tensor:
+        """``pad``: px at the left, right, top and bottom."""
+        ctx.pad = pad
+        return call()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Each border is folded back onto what it mirrors."""
+        left, right, top, bottom = ctx.pad
+        return _folded(_folded(grad, -1, left, right), -2, top, bottom), None, None
+
+
+def _folded(grad: Tensor, dim: int, before: int, after: int) -> Tensor:
+    side = grad.shape[dim] - before - after
+    inner = grad.narrow(dim, before, side).clone()
+    if before > 0:
+        inner.narrow(dim, 1, before).add_(grad.narrow(dim, 0, before).flip(dim))
+    if after > 0:
+        inner.narrow(dim, side - 1 - after, after).add_(grad.narrow(dim, before + side, after).flip(dim))
+    return inner
+
+
 class Gate(_Rule):
     """ReLU, leaky ReLU and clamp: the gradient passes, or is scaled by ``slope``; keeps one bit per element."""
 
@@ -115,11 +143,15 @@ class Gate(_Rule):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The stand-in for the input, 1 where open and 0 where closed, is overwritten by the gradient."""
         (bits,) = ctx.saved_tensors
-        x = _logical(unpack(bits, ctx.shape.numel(), grad.dtype), ctx.shape, ctx.format)
+        x = _logical(unpack(bits, ctx.shape.numel()), ctx.shape, ctx.format)
+        if grad.device.type != "cpu":  # whose kernels take flags as they are
+            kernel, *numbers = (LEAKY, ctx.slope, False) if ctx.slope else (THRESHOLD, 0)
+            return kernel(grad, x, *numbers), None, None, None
+        x = x.to(grad.dtype)
         if ctx.slope:
-            torch.ops.aten.leaky_relu_backward.grad_input(grad, x, ctx.slope, False, grad_input=x)
+            LEAKY.grad_input(grad, x, ctx.slope, False, grad_input=x)
         else:
-            torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=x)
+            THRESHOLD.grad_input(grad, x, 0, grad_input=x)
         return x, None, None, None
 
 
@@ -222,41 +254,3 @@ def _logical(flat: Tensor, shape: torch.Size, format: torch.memory_format) -> Te
         return flat.view(shape)
     batch, channels, height, width = shape
     return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def pack(flags: Tensor) -> Tensor:
-    """Eight flags in a byte.
-
-    Args:
-        flags: Flags to pack, ``(n,)`` bool.
-
-    Returns:
-        ``(ceil(n / 8),)`` uint8, the first flag in the highest bit.
-    """
-    if flags.device.type == "cpu":  # ten times faster there than arithmetic on tensors
-        return torch.from_numpy(np.packbits(flags.numpy()))
-    flags = torch.nn.functional.pad(flags.view(torch.uint8), (0, -flags.numel() % 8)).view(-1, 8)
-    return (flags << torch.arange(7, -1, -1, dtype=torch.uint8, device=flags.device)).sum(1, dtype=torch.uint8)
-
-
-def unpack(bits: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Undo :func:`pack`.
-
-    Args:
-        bits: Packed flags, uint8, from :func:`pack`.
-        length: Number of flags.
-        dtype: Dtype of the result.
-
-    Returns:
-        ``(length,)``, 1 where the flag was set and 0 where not.
-    """
-    eights = _eights(bits.device).index_select(0, bits.int())
-    return eights.view(torch.uint8)[:length].to(dtype)
-
-
-@functools.lru_cache
-def _eights(device: torch.device) -> Tensor:
-    """``(256,)``: for every byte eight of 0 or 1, one for each bit, the highest first, in the bytes of an int64."""
-    with torch.inference_mode(False):
-        flags = np.unpackbits(np.arange(256, dtype=np.uint8))
-        return torch.from_numpy(flags).view(torch.int64).to(device)

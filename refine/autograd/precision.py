@@ -40,7 +40,8 @@ def _widened(argument: Any) -> Any:
 def run_in(name: str, device: torch.device) -> Iterator[None]:
     """Run a network in this precision; ``32`` leaves everything as it is.
 
-    On CUDA that is torch's own setting: cuDNN's convolutions may use TF32 (``torch.backends.cudnn.allow_tf32``), matrix
+    On CUDA that is torch's own setting, unless ``refiner.tf32`` says otherwise
+    (:func:`refine.core.numerics.numerics`): cuDNN's convolutions may use TF32, matrix
     products may not (``torch.set_float32_matmul_precision``).
 
     Args:

@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from refine.autograd.functions import AfterNorm, BatchNorm, ByShape, Complex, Convolution, Gate, Norm, RealFFT
+from refine.autograd.functions import (
+    AfterNorm,
+    BatchNorm,
+    ByShape,
+    Complex,
+    Convolution,
+    Gate,
+    Norm,
+    RealFFT,
+    Reflection,
+)
 from refine.autograd.patching import replaced
 
 R = TypeVar("R")
@@ -78,7 +88,13 @@ def run(
 
 def _recomputed(function: Callable[..., R], again: Callable[[], AbstractContextManager[Any]]) -> Callable[..., R]:
     """The function under a checkpoint; the context ``again`` is entered when it is recomputed."""
-    return functools.partial(checkpoint, function, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
+    return functools.partial(
+        checkpoint,
+        function,
+        use_reentrant=False,
+        preserve_rng_state=False,  # a frozen rear draws nothing, and a CUDA graph cannot ask for the state
+        context_fn=lambda: (nullcontext(), again()),
+    )
 
 
 def _fits(x: Any, *parameters: Any) -> bool:
@@ -138,8 +154,11 @@ def _pad(call: Any, input: Any, pad: Sequence[int], mode: str = "constant", valu
     kernel = {"reflect": "reflection_pad", "replicate": "replication_pad"}.get(mode)
     if kernel is None or not _fits(input) or input.ndim != dims + 2:
         return NotImplemented
-    if mode == "replicate" and torch.are_deterministic_algorithms_enabled():  # torch then takes another way itself
-        return NotImplemented
+    if torch.are_deterministic_algorithms_enabled():
+        if mode == "replicate":  # torch then takes another way itself
+            return NotImplemented
+        if input.is_cuda and dims == 2 and min(pad) >= 0:
+            return Reflection.of(input, call, list(pad))
     return ByShape.of(input, call, f"{kernel}{dims}d_backward", (list(pad),))
 
 

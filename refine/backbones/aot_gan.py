@@ -114,7 +114,8 @@ class AOTGAN(SequentialBackbone):
         sizes: Used with ``weights=random`` alone.
         seed: Seed of random weights.
         name: Name of the backbone in messages.
-        channels_last: Feature maps in channels-last format on a CPU: less time, the same prediction up to rounding.
+        channels_last: Feature maps in channels-last format on a CPU, and on CUDA in half precision: less time, the same
+            prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file is no AOT-GAN generator.

@@ -26,8 +26,8 @@ class SequentialBackbone(FrontRear):
         cuts: The network is opened before these blocks, in rising order.
         first_block: Index of block 0 in :attr:`sequence`.
         sizes: Architecture of the network, with ``blocks``, their number.
-        channels_last: Feature maps in channels-last format on a CPU: oneDNN's convolutions want it, and would
-            change each input and output. Other devices were not measured and keep theirs.
+        channels_last: Feature maps in channels-last format on a CPU, and on CUDA in half precision: convolutions there
+            want it, and would change each input and output.
     """
 
     cuts: tuple[int, ...]

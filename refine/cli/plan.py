@@ -48,7 +48,7 @@ def run(overrides: Sequence[str]) -> int:
     torch.set_num_threads(config.threads)
     import_module("refine.inference.session")  # what a run has loaded takes memory too
     before = resident(refiner.backbone.device)
-    ways = calibrated_ways(refiner, config.threads, again=config.calibrate)
+    ways = calibrated_ways(refiner, config.threads, config.calibrate, limited=config.memory is not None)
     limit = MemoryLimit(math.inf if config.memory is None else config.memory, ways, before)
     rows = [{"image": failure.key, "problem": failure.reason} for failure in request.failures]
     rows += _rows(config, request.pairs, limit)

@@ -110,6 +110,7 @@ class RefinerConfig(Settings):
     objective: Section
     refiner: Section
     device: str
+    deterministic: bool
 
 
 class InpaintConfig(RefinerConfig):
@@ -135,6 +136,7 @@ class DataConfig(BaseModel):
     limit: PositiveInt | None
     seed: int
     table: str | None
+    batch: PositiveInt
 
 
 class PanelsConfig(BaseModel):

@@ -1,62 +1,119 @@
-"""The course of the optimization at one level, and which of its iterates becomes the result."""
+"""What the host knows of the updates of a level, and which of the iterates becomes its result."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-WINDOW = 3  # updates over which the decrease of the loss is judged
+from refine.core.updates import Updates
+
+Tell = Callable[[int, int, float, Tensor], None]  # image, update, loss and prediction
 
 
 class OptimizationHistory:
-    """Losses of one level, and the predictions that may become its result.
-
-    Args:
-        keep: Rule that picks the result, ``best`` or ``last``, see :class:`refine.core.refiner.Refiner`.
+    """The course of one image at one level.
 
     Attributes:
         losses: Loss after 0, 1, 2 ... updates; NaN where an iterate was not finite.
+        best: Updates behind the iterate of the lowest loss; -1 where none was finite.
+        ended: Whether nothing more is to come.
     """
 
-    def __init__(self, keep: Literal["best", "last"]) -> None:
-        self.keep = keep
+    def __init__(self) -> None:
         self.losses: list[float] = []
-        self._best: tuple[int, Tensor] | None = None
-        self._last: tuple[int, Tensor] | None = None
+        self.best = -1
+        self.ended = False
 
-    def add(self, loss: float, prediction: Tensor) -> bool:
-        """Record one iterate; False if it is not finite and the level has to end.
+    def add(self, loss: float, finite: float, better: float, active: float) -> None:
+        """Take in one iterate.
 
         Args:
             loss: Value of the objective.
-            prediction: Raw prediction, ``(1, 3, h, w)``.
+            finite: Flag, 1 where loss and prediction are finite, else 0.
+            better: Flag, 1 where the loss is the lowest so far.
+            active: Flag, 1 where the image goes on.
         """
-        finite = math.isfinite(loss) and bool(prediction.isfinite().all())
-        update = len(self.losses)
+        if better:
+            self.best = len(self.losses)
         self.losses.append(loss if finite else math.nan)
-        self._last = (update, prediction) if finite else None
-        if finite and (self._best is None or loss < self.losses[self._best[0]]):
-            self._best = (update, prediction)
-        return finite
+        self.ended = not active
 
-    def result(self, fallback: Callable[[], Tensor]) -> tuple[Tensor, int]:
-        """The prediction to keep and the number of updates behind it.
+    def kept(self, keep: Literal["best", "last"]) -> int:
+        """Updates behind the iterate to keep; -1 where none is finite.
 
         Args:
-            fallback: Function that makes a prediction where no iterate is finite; the number is -1 then.
+            keep: Rule that picks it, see :class:`refine.core.refiner.Refiner`.
         """
-        iterate = self._best
-        if self.keep == "last" and self._last is not None and self.losses[-1] <= self.losses[0]:
-            iterate = self._last
-        if iterate is None:
-            return fallback(), -1
-        update, prediction = iterate
-        return prediction, update
+        last = len(self.losses) - 1
+        return last if keep == "last" and self.losses[last] <= self.losses[0] else self.best
 
-    def settled(self, tolerance: float) -> bool:
-        """Whether the loss fell by less than this share of itself over the last few updates; never for 0."""
-        if tolerance <= 0 or len(self.losses) <= WINDOW:
-            return False
-        before, now = self.losses[-1 - WINDOW], self.losses[-1]
-        return before - now < tolerance * before
+
+class Reader:
+    """Reads the reports of the device, and tells the listener.
+
+    Args:
+        updates: Updates that report.
+        tell: Function that is told every iterate; None where nobody listens.
+        late: Number of updates by which a report is read late, so that the host need not wait for the device.
+        keep_first: Whether the prediction before the first update will be asked for.
+
+    Attributes:
+        histories: Course of each image.
+        first: Prediction before the first update, ``(B, 3, h, w)``; None unless it is kept.
+    """
+
+    def __init__(self, updates: Updates, tell: Tell | None, late: int, keep_first: bool) -> None:
+        self.updates, self.tell, self.late, self.keep_first = updates, tell, late, keep_first
+        self.histories = [OptimizationHistory() for _ in range(updates.prediction.shape[0])]
+        self.first: Tensor | None = None
+        self._coming: deque[tuple[Callable[[], list[list[float]]], Tensor | None]] = deque()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all images have ended, as far as is known."""
+        return all(history.ended for history in self.histories)
+
+    def read(self) -> bool:
+        """Take note of the iterate just made; whether to go on."""
+        if self.keep_first and self.first is None:
+            self.first = self.updates.prediction.clone()
+        prediction = None if self.tell is None else self.updates.prediction.clone()
+        self._coming.append((_fetched(self.updates.report), prediction))
+        while len(self._coming) > self.late:
+            self._take()
+        return not self.ended
+
+    def read_all(self) -> None:
+        """Wait for all reports that are still to come."""
+        while self._coming:
+            self._take()
+
+    def _take(self) -> None:
+        values, prediction = self._coming.popleft()
+        for image, report in enumerate(zip(*values(), strict=True)):
+            history = self.histories[image]
+            if history.ended:
+                continue
+            history.add(*report)
+            if self.tell is not None and prediction is not None:
+                self.tell(image, len(history.losses) - 1, report[0], prediction[image : image + 1])
+
+
+def _fetched(report: Tensor) -> Callable[[], list[list[float]]]:
+    """Send a report to the host; the function that is returned waits for it."""
+    if report.device.type != "cuda":
+        values = report.tolist()
+        return lambda: values
+    landed = torch.empty(report.shape, dtype=report.dtype, pin_memory=True)
+    landed.copy_(report, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def wait() -> list[list[float]]:
+        arrived.synchronize()
+        return landed.tolist()
+
+    return wait

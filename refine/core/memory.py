@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from refine.core.choices import choice
 from refine.core.refiner import Refiner
 from refine.core.types import Refinement
 
@@ -38,6 +39,7 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
             if not _is_out_of_memory(error):
                 raise
             reason = f"out of memory on {refiner.backbone.device}"
+        refiner.graphs.clear()
         gc.collect()
         if refiner.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -58,10 +60,27 @@ def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
         The setting that a copy stands for, empty for the refiner itself; and the copy, its network shared.
     """
     yield "", refiner
+    if refiner.frozen == "auto" and not refiner.rules and not refiner.compiled:
+        refiner = copy.copy(refiner)
+        refiner.rules = True
+        yield "refiner.frozen=true", refiner
     if any(refiner.steps) and not refiner.gradient_checkpointing and not refiner.compiled:
         less = copy.copy(refiner)
         less.gradient_checkpointing = True
         yield "refiner.gradient_checkpointing=true", less
+
+
+def fastest_way(refiner: Refiner) -> Refiner:
+    """The refiner, or with ``refiner.frozen=auto`` a copy by ordinary autograd where that is faster, on a GPU.
+
+    Args:
+        refiner: Refiner on its device.
+    """
+    if refiner.frozen != "auto" or refiner.compiled or not choice(refiner.backbone.device).plain:
+        return refiner
+    plain = copy.copy(refiner)
+    plain.rules = False
+    return plain
 
 
 def _smaller(refiner: Refiner) -> str:

@@ -29,12 +29,16 @@ class Comparison:
         has_pixels: Bool, ``(B,)``; False where no term has a pixel and there is nothing to optimize.
         refined: Parts of the hole that may change, ``(B, 1, h, w)`` of {0, 1} at the level's true size; the others keep
             the prediction from before the first update. None for all of it.
+        tensors: All tensors that ``loss`` reads and that differ from image to image. With them a captured update
+            (:mod:`refine.core.graphs`) serves all images of a size: the next image's are copied into them, and ``loss``
+            must take the same course. None where that cannot be said; then nothing is captured.
     """
 
     loss: Callable[[Tensor], Tensor]
     guided_fraction: Tensor
     has_pixels: Tensor
     refined: Tensor | None = None
+    tensors: tuple[Tensor, ...] | None = None
 
 
 class Objective(Protocol):
@@ -150,4 +154,5 @@ class MultiscaleL1:
         if self.known_weight:
             has_pixels = has_pixels | known.flatten(1).any(1)
         area = mask.flatten(1).mean(1) * size[0] * size[1]  # of the hole, in px of the guide
-        return Comparison(loss, (pixels / area.clamp(min=1)).clamp(max=1), has_pixels, refined)
+        fraction = (pixels / area.clamp(min=1)).clamp(max=1)
+        return Comparison(loss, fraction, has_pixels, refined, (guide, guided, level.image, known))

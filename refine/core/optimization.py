@@ -1,11 +1,26 @@
 """Helpers of one optimization: the tensors to optimize, the closure that some optimizers call, and its result."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop
 
 from refine.core.pyramid import gaussian
+
+ELEMENTWISE = (ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop)
+
+
+def keeps_images_apart(optimizer: Callable[..., object]) -> bool:
+    """Whether an optimizer moves each element by its own gradients alone, so that images of a batch do not meet.
+
+    Args:
+        optimizer: Function that makes it; of a function that is not known, False.
+    """
+    while isinstance(optimizer, functools.partial):
+        optimizer = optimizer.func
+    return optimizer in ELEMENTWISE
 
 
 def trainable_copy(tensor: Tensor) -> Tensor:
@@ -18,18 +33,18 @@ def trainable_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format).requires_grad_()
 
 
-def single_evaluation(loss: Tensor) -> Callable[[], float]:
+def single_evaluation(loss: Tensor) -> Callable[[], Tensor]:
     """A closure for ``optimizer.step`` that returns a loss whose gradient has been computed already.
 
     Args:
-        loss: Scalar loss of this update.
+        loss: Scalar loss of this update, without a graph; it stays on its device.
 
     Raises:
         ValueError: From the closure, if the optimizer calls it a second time: an update is one evaluation.
     """
-    pending = [loss.item()]
+    pending = [loss]
 
-    def closure() -> float:
+    def closure() -> Tensor:
         if not pending:
             raise ValueError(
                 "refiner.optimizer evaluates the loss several times per update, but an update is one evaluation; for "

@@ -1,18 +1,20 @@
 """The image pyramid, and the downscaling and padding it is made of."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import gaussian_blur2d
+from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
 from refine.core.types import Level
 
 ANY_CONTACT = 1e-8  # the smallest blurred contact with a hole is far larger, float noise far smaller
 ALL_HOLE = 1 - 1e-4  # bilinear downscaling of ones may give 0.99999994; equality with 1 would punch holes
+LARGE = 256 * 256  # px from which on kornia has a faster way on a CPU, where no gradient is wanted
 PADDINGS = ("reflect", "symmetric", "replicate")
 
 
@@ -45,8 +47,23 @@ def gaussian(image: Tensor, sigma: float, radius: int) -> Tensor:
         ``(B, C, H, W)``.
     """
     border = "reflect" if min(image.shape[-2:]) > radius else "replicate"
-    blurred: Tensor = gaussian_blur2d(image, 2 * radius + 1, (sigma, sigma), border_type=border)
+    size, height, width = 2 * radius + 1, *image.shape[-2:]
+    on_cpu = image.device.type == "cpu" and not image.requires_grad and height * width >= LARGE
+    blurred: Tensor
+    if on_cpu or image.dtype not in (torch.float32, torch.float64):
+        blurred = gaussian_blur2d(image, size, (sigma, sigma), border_type=border)
+    else:  # as kornia would do it, without making and checking the kernel in each update
+        kernel = _kernel(size, sigma, image.dtype, image.device)
+        blurred = filter2d_separable(image, kernel, kernel, border)
     return blurred
+
+
+@functools.cache
+def _kernel(size: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A Gaussian, ``(1, size)``, that may take part in differentiation wherever it was made."""
+    with torch.inference_mode(False):
+        kernel: Tensor = get_gaussian_kernel1d(size, torch.full((1, 1), sigma, dtype=dtype, device=device))
+    return kernel
 
 
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:

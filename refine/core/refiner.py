@@ -1,12 +1,12 @@
 """Multiscale feature refinement: Algorithm 1 of Kulshreshtha, Pugh and Jiddi (2022).
 
-``multiscale_inpaint`` of the paper is :meth:`Refiner._refine_image`, ``predict_and_refine`` is
-:meth:`Refiner._refine_level`. This is the only file that computes gradients.
+``multiscale_inpaint`` of the paper is :meth:`Refiner._refine_image`; ``predict_and_refine`` is
+:class:`refine.core.level_refinement.LevelRefinement`, and an update of it stands in :mod:`refine.core.updates`.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -14,24 +14,27 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from refine.autograd import selective
-from refine.autograd.precision import checked_precision, run_in
+from refine.autograd.precision import checked_precision
 from refine.core.backbone import FrontRear
 from refine.core.blend import blended, checked_blend
+from refine.core.choices import check_compile, check_graph, checked_auto, choice
 from refine.core.composite import composite
-from refine.core.history import OptimizationHistory
+from refine.core.execution import Execution
+from refine.core.graphs import Graphs
+from refine.core.history import Tell
+from refine.core.inputs import check_inputs
+from refine.core.level_refinement import LevelRefinement, unrefined
 from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
+from refine.core.numerics import numerics
 from refine.core.objective import Objective
-from refine.core.optimization import changed, single_evaluation, trainable_copy
+from refine.core.optimization import keeps_images_apart
 from refine.core.per_level import at_level, numbers, positive
-from refine.core.pyramid import Pyramid, enlarge, make_level
-from refine.core.types import Features, Level, LevelResult, Refinement, Sample, Step, check_inputs
+from refine.core.pyramid import Pyramid, make_level
+from refine.core.types import Level, LevelResult, Refinement, Sample, Step
 from refine.core.window import Window
 from refine.core.windows import Windows, in_windows
 
-FLOAT16_SCALE = 2**12  # of the loss
 OnStep = Callable[[Step], None]
-Tell = Callable[..., None]  # of update, loss and prediction
 
 
 class Refiner:
@@ -61,7 +64,8 @@ class Refiner:
             not finite or above the loss before the first update: then the best.
         keep_detail: Standard deviation of G, px of the guide, > 0, or a list; None for rear(z_m) itself, as the paper.
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
-            bit, from a fraction of the memory. False is the control.
+            bit, from a fraction of the memory. False is the control. ``auto`` takes the rules, except on a GPU whose
+            memory is known to hold what ordinary autograd keeps (:class:`refine.analysis.plan.MemoryLimit`).
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
         precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss and z keep float32.
         tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.
@@ -71,6 +75,11 @@ class Refiner:
         blend: How the error at the hole's rim is taken off the final result, see :func:`refine.core.blend.blended`.
         compile: True runs the rear through ``torch.compile`` in place of the rules: it needs a C++ compiler on the CPU,
             takes minutes for the first update at each size, and keeps more than the rules do.
+        graph: Whether updates are captured as CUDA graphs, see :mod:`refine.core.graphs`; ``auto`` does so on CUDA.
+            Where that cannot be, a warning says why and updates are started one by one.
+        tf32: True lets a GPU round the factors of float32 products to TF32, False forbids it; None leaves torch's own
+            setting, which rounds those of convolutions alone.
+        deterministic: True gives the same bytes each time on a GPU, see :func:`refine.core.numerics.numerics`.
 
     Raises:
         ValueError: If there is no such layer, a number is out of range, or settings exclude each other.
@@ -87,7 +96,7 @@ class Refiner:
         optimizer: Callable[..., Optimizer] = Adam,
         keep: Literal["best", "last"] = "best",
         keep_detail: float | Sequence[float] | None = None,
-        frozen: bool = True,
+        frozen: bool | Literal["auto"] = "auto",
         gradient_checkpointing: bool = False,
         precision: str | int = "32",
         tolerance: float | Sequence[float] = 0.0,
@@ -95,30 +104,32 @@ class Refiner:
         window: int | Literal["auto"] | None = None,
         context: int | None = None,
         blend: str = "none",
+        graph: bool | Literal["auto"] = "auto",
+        tf32: bool | None = None,
+        deterministic: bool = False,
     ) -> None:
         self.backbone, self.pyramid, self.objective = backbone, pyramid, objective
         self.steps = numbers("refiner.steps", steps, int, "an integer >= 0", lambda n: n >= 0)
         self.lr = numbers("refiner.lr", lr, float, "a number > 0", positive)
         self.optimize = backbone.checked_layers(optimize, needed=any(self.steps))
-        self.optimizer = optimizer
+        self.optimizer, self.gradient_checkpointing = optimizer, gradient_checkpointing
         if keep not in ("best", "last"):
             raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
         self.keep = keep
         self.keep_detail: tuple[float, ...] = ()
         if keep_detail is not None:
             self.keep_detail = numbers("refiner.keep_detail", keep_detail, float, "px > 0 or null", positive)
-        self.gradient_checkpointing = gradient_checkpointing
         self.precision = checked_precision(precision)
         self.tolerance = numbers("refiner.tolerance", tolerance, float, "a share in [0, 1)", lambda x: 0 <= x < 1)
-        if compile and (gradient_checkpointing or self.precision != "32"):
-            raise ValueError(
-                "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
-                f"32; got gradient_checkpointing={gradient_checkpointing}, precision={self.precision}."
-            )
+        if compile:
+            check_compile(gradient_checkpointing, self.precision)
         self.blend = checked_blend(blend)
-        self.windows = Windows.of(window, context, backbone)
         self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
-        self.rules = frozen and not compile
+        self.windows = Windows.of(window, context, backbone)
+        self.frozen = checked_auto("refiner.frozen", frozen)
+        self.rules = bool(self.frozen) and not compile
+        self.graph, self.graphs = checked_auto("refiner.graph", graph), Graphs()
+        self.tf32, self.deterministic = tf32, deterministic
         self._warned = False
 
     def to(self, device: torch.device | str) -> "Refiner":
@@ -126,7 +137,12 @@ class Refiner:
 
         Args:
             device: Torch device, such as ``cuda``.
+
+        Raises:
+            ValueError: If ``refiner.graph=true`` is set and the device is not CUDA.
         """
+        check_graph(self.graph, torch.device(device))
+        self.graphs.clear()
         self.backbone.to(device)
         return self
 
@@ -136,7 +152,7 @@ class Refiner:
         mask: Tensor,
         conditions: Sequence[Mapping[str, Tensor]] | None = None,
         on_step: OnStep | None = None,
-        key: str = "",
+        key: str | Sequence[str] = "",
     ) -> Refinement:
         """Fill the hole of each image. Works under ``no_grad``, ``inference_mode`` and ``autocast`` alike.
 
@@ -145,30 +161,47 @@ class Refiner:
             mask: Mask, ``(B, 1, H, W)``, 1 = hole, 0 = known.
             conditions: Extra inputs of the backbone, one mapping per level; None if the backbone makes them itself.
             on_step: Function called at every evaluation of the loss.
-            key: Name of the sample; it seeds what is random in the backbone's conditions.
+            key: Name of the sample, or of each of the batch; it seeds what is random in the backbone's conditions.
 
         Returns:
             The result at the input's size and on its device.
 
         Raises:
-            ValueError: If image or mask breaks the conventions.
+            ValueError: If image or mask breaks the conventions, or ``refiner.graph=true`` is set without CUDA.
             FloatingPointError: If the backbone's plain prediction is not finite.
         """
         check_inputs(image, mask)
         device = self.backbone.device
+        check_graph(self.graph, device)
         dtype = torch.promote_types(image.dtype, torch.float32)
+        keys = [key] * image.shape[0] if isinstance(key, str) else key
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
         no_autocast = torch.autocast(device.type, enabled=False)
-        with torch.inference_mode(False), torch.no_grad(), no_autocast:
+        exact = numerics(device, self.tf32, self.deterministic)
+        with torch.inference_mode(False), torch.no_grad(), no_autocast, exact:
             image, mask = (tensor.clone() if tensor.is_inference() else tensor for tensor in (image, mask))
             refined = []
-            for b in range(image.shape[0]):
-                sample = Sample(key, image[b : b + 1].to(device, dtype), mask[b : b + 1].to(device, dtype))
-                inputs = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
-                refined.append(self._refine_image(sample, inputs, on_step))
+            for part in self._parts(mask):
+                ones = [slice(b, b + 1) for b in part]
+                samples = [Sample(keys[b.start], image[b].to(device, dtype), mask[b].to(device, dtype)) for b in ones]
+                inputs = [conditions and [{k: v[b] for k, v in level.items()} for level in conditions] for b in ones]
+                tell = on_step and functools.partial(_tell, on_step, part[0])
+                refined.append(self._refine_image(samples, inputs, tell))
             result = Refinement.stack(refined)
             final = blended(result.levels[-1].prediction, image, mask, self.blend)
             return replace(result, image=composite(final, image, mask))
+
+    @property
+    def together(self) -> bool:
+        """Whether images of a batch are refined together: on a GPU, as whole levels, if they do not meet."""
+        suits = choice(self.backbone.device).together and self.windows is None
+        return suits and keeps_images_apart(self.optimizer)
+
+    def _parts(self, mask: Tensor) -> list[list[int]]:
+        """Which images of a batch are refined together: all, or each by itself."""
+        if self.together and bool(mask.flatten(1).any(1).all()):
+            return [list(range(mask.shape[0]))]
+        return [[b] for b in range(mask.shape[0])]
 
     def _scales(self, sample: Sample) -> list[tuple[Tensor, Tensor]]:
         return self.pyramid.scales(sample.image, sample.mask)
@@ -191,108 +224,73 @@ class Refiner:
         return make_level(image, mask, self.backbone.multiple_of, self.backbone.minimum_side, self.pyramid.padding)
 
     def _refine_image(
-        self, sample: Sample, conditions: Sequence[Mapping[str, Tensor]] | None, on_step: OnStep | None
+        self,
+        samples: Sequence[Sample],
+        conditions: Sequence[Sequence[Mapping[str, Tensor]] | None],
+        tell: Callable[..., None] | None,
     ) -> Refinement:
-        """``multiscale_inpaint`` of Algorithm 1, for one image."""
-        levels = self._levels(sample, conditions)
+        """``multiscale_inpaint`` of Algorithm 1, for one image or for several of one size."""
+        each = [self._levels(sample, inputs) for sample, inputs in zip(samples, conditions, strict=True)]
+        levels = [Level.stack(same) for same in zip(*each, strict=True)]
         if len(levels) == 1 and not self._warned and self.pyramid.max_levels != 1:
             self._warned = True
             warn_of_one_level(levels[0].size, self.pyramid.smallest_side)
-        if not sample.mask.any():
+        if not any(sample.mask.any() for sample in samples):
             start = time.perf_counter()
-            return Refinement(sample.image, tuple(LevelResult.of(x, x.crop(x.image), start) for x in levels))
+            return Refinement(samples[0].image, tuple(unrefined(x, x.crop(x.image), start) for x in levels))
         results: list[LevelResult] = []
         for index, level in enumerate(levels):
             guide = results[-1].image if results else level.image
-            tell = functools.partial(_tell, on_step, index, len(levels), at_level(self.steps, index))
+            told = tell and functools.partial(tell, index, len(levels), at_level(self.steps, index))
             if level.windows:
-                part = functools.partial(self._refine_window, sample.key, level, index, tell)
+                part = functools.partial(self._refine_window, samples[0].key, level, index, told)
                 results.append(in_windows(level, guide, part))
             else:
-                results.append(self._refine_level(level, guide, index, tell) if index else self._predict(level))
+                results.append(self._refine_level(level, guide, index, told) if index else self._predict(level))
         refinement = Refinement(results[-1].image, tuple(results))
-        if refinement.nothing_refined:
-            warn_of_nothing_refined(sample.key, levels[-1].size, len(levels) - 1)
+        for sample, nothing in zip(samples, refinement.unrefined, strict=True):
+            if nothing:
+                warn_of_nothing_refined(sample.key, levels[-1].size, len(levels) - 1)
         return refinement
 
     def _refine_window(
-        self, key: str, level: Level, index: int, tell: Tell, window: Window, guide: Tensor
+        self, key: str, level: Level, index: int, tell: Callable[..., None] | None, window: Window, guide: Tensor
     ) -> LevelResult:
         """One window of a level; of a level alone, whose guide is itself, the plain prediction."""
         sample = Sample(key, window.of(level.image), window.of(level.mask))
         part = self.backbone.level_of(sample, self.pyramid.padding)
-        tell = functools.partial(tell, place=functools.partial(window.placed, level.image))
+        tell = tell and functools.partial(tell, place=functools.partial(window.placed, level.image))
         return self._refine_level(part, guide, index, tell) if index else self._predict(part)
 
     def _predict(self, level: Level) -> LevelResult:
         """The plain prediction of the coarsest level; no graph is built."""
-        start = time.perf_counter()
-        prediction = level.crop(self._rear(level, self._front(level)))
+        start, run = time.perf_counter(), self._execution()
+        prediction = level.crop(run.rear(level, run.front(level)))
         if not prediction.isfinite().all():
             raise FloatingPointError(
                 "the backbone's plain prediction has non-finite values; check its weights, or use refiner.precision=32."
             )
-        return LevelResult.of(level, prediction, start)
+        return unrefined(level, prediction, start)
 
-    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell) -> LevelResult:
+    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell | None) -> LevelResult:
         """``predict_and_refine`` of Algorithm 1."""
-        start = time.perf_counter()
-        comparison = self.objective.prepare(level, guide)
-        features = self._front(level)
-        z = {name: trainable_copy(features.z[name]) for name in self.optimize}
-        features = replace(features, z={**features.z, **z})
-        planned = at_level(self.steps, index)
-        steps = planned if bool(comparison.has_pixels) else 0
-        optimizer = self.optimizer(z.values(), lr=at_level(self.lr, index)) if steps else None
-        history = OptimizationHistory(self.keep)
-        for update in range(steps + 1):
-            with torch.set_grad_enabled(update < steps):  # the last is the final forward pass
-                prediction = self._rear(level, features)
-                loss = comparison.loss(prediction).sum()
-            value, detached = loss.item(), level.crop(prediction.detach())
-            finite = history.add(value, detached)
-            if update == 0:
-                first = detached
-            tell(update, value, detached)
-            if not finite or optimizer is None or update == steps or history.settled(at_level(self.tolerance, index)):
-                break
-            optimizer.zero_grad()
-            self._differentiate(loss, z.values())
-            optimizer.step(single_evaluation(loss))
-        prediction, kept = history.result(fallback=lambda: enlarge(guide, level.size))
-        if kept > 0:
-            sigma = at_level(self.keep_detail, index) * self.pyramid.factor if self.keep_detail else None
-            prediction = changed(first, prediction, level.crop(level.mask), comparison.refined, sigma)
-        losses = history.losses if bool(comparison.has_pixels) else []
-        guided = float(comparison.guided_fraction)
-        return LevelResult.of(level, prediction, start, losses, kept, guided, skipped=steps < planned)
+        sigma = at_level(self.keep_detail, index) * self.pyramid.factor if self.keep_detail else None
+        suits = choice(level.image.device).graph and self.compiled is None
+        graph = suits if self.graph == "auto" else self.graph
+        refine = LevelRefinement(
+            self._execution(), self.objective, at_level(self.steps, index), at_level(self.lr, index), self.optimizer,
+            self.keep, sigma, at_level(self.tolerance, index), self.graphs if graph else None,
+        )  # fmt: skip
+        return refine(level, guide, tell)
 
-    def _differentiate(self, loss: Tensor, z: Iterable[Tensor]) -> None:
-        """Give z its gradient; the means in the loss make it small, too small for float16 unless scaled."""
-        scale = FLOAT16_SCALE if self.precision == "16" or self.backbone.dtype == torch.float16 else 1
-        loss.backward(torch.full_like(loss, scale))  # type: ignore[no-untyped-call]
-        for tensor in z if scale > 1 else ():
-            if tensor.grad is not None:
-                tensor.grad /= scale
-
-    def _front(self, level: Level) -> Features:
-        dtype = self.backbone.dtype
-        with run_in(self.precision, level.image.device):
-            return self.backbone.front(replace(level, image=level.image.to(dtype), mask=level.mask.to(dtype)))
-
-    def _rear(self, level: Level, features: Features) -> Tensor:
-        blocks = self.backbone.blocks if self.gradient_checkpointing else None
-        rear = self.compiled if self.compiled and torch.is_grad_enabled() else self.backbone.rear
-        if self.precision == "32" and self.backbone.dtype in (torch.float16, torch.bfloat16):  # z is float32
-            z = {name: features.z[name].to(self.backbone.dtype) for name in self.optimize}
-            features = replace(features, z={**features.z, **z})
-        within = functools.partial(run_in, self.precision, level.image.device)
-        return selective.run(rear, features, rules=self.rules, blocks=blocks, within=within).to(level.image.dtype)
+    def _execution(self) -> Execution:
+        return Execution(
+            self.backbone, self.optimize, self.precision, self.rules, self.gradient_checkpointing, self.compiled
+        )
 
 
 def _tell(
-    on_step: OnStep | None, level: int, levels: int, steps: int,
-    step: int, loss: float, prediction: Tensor, place: Callable[[Tensor], Tensor] = torch.clone,
+    on_step: OnStep, first: int, level: int, levels: int, steps: int,
+    image: int, step: int, loss: float, prediction: Tensor, place: Callable[[Tensor], Tensor] = torch.clone,
 ) -> None:  # fmt: skip
-    if on_step is not None:
-        on_step(Step(level, levels, step, steps, loss, lambda: place(prediction)))
+    on_step(Step(level, levels, step, steps, loss, lambda: place(prediction), first + image))

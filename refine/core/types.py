@@ -40,6 +40,7 @@ class Sample:
         truth: Ground truth, ``(B, 3, H, W)``, for scores; None where it is unknown.
         unknown: Mask, ``(B, 1, H, W)``, of all the network must fill: the hole, and pixels that are fully transparent,
             whose fill is not written; None where that is the hole alone.
+        together: Samples of one size that may be refined with this one, itself among them; empty for none.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Sample:
     source: Any = None
     truth: Tensor | None = None
     unknown: Tensor | None = None
+    together: "tuple[Sample, ...]" = ()
 
     @property
     def network_mask(self) -> Tensor:
@@ -81,6 +83,28 @@ class Level:
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     windows: Sequence[Sequence[Window]] = ()
 
+    @staticmethod
+    def stack(levels: Sequence["Level"]) -> "Level":
+        """Combine levels of images of one size into one batch.
+
+        Args:
+            levels: Levels of one size and scale, with the same names of conditions; only a single one has windows.
+        """
+        if len(levels) == 1:
+            return levels[0]
+        conditions = {name: torch.cat([level.conditions[name] for level in levels]) for name in levels[0].conditions}
+        image, mask = torch.cat([level.image for level in levels]), torch.cat([level.mask for level in levels])
+        return replace(levels[0], image=image, mask=mask, conditions=conditions)
+
+    def alone(self, index: int) -> "Level":
+        """One image of the batch, without its conditions.
+
+        Args:
+            index: Index of the image.
+        """
+        one = slice(index, index + 1)
+        return replace(self, image=self.image[one], mask=self.mask[one], conditions={})
+
     def crop(self, padded: Tensor) -> Tensor:
         """Cut the padding off a tensor ``(..., h, w)`` of this level."""
         height, width = self.size
@@ -111,6 +135,7 @@ class Step:
         steps: Updates planned at this level.
         loss: Value of the objective after ``step`` updates.
         prediction: Function that returns the raw prediction, ``(1, 3, h, w)`` at true size, detached.
+        image: Index of the image in the batch that the refiner was given.
     """
 
     level: int
@@ -119,6 +144,7 @@ class Step:
     steps: int
     loss: float
     prediction: Callable[[], Tensor]
+    image: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,6 +184,7 @@ class LevelResult:
         kept: int = 0,
         guided_fraction: float = 0.0,
         skipped: bool = False,
+        batch: int = 1,
     ) -> "LevelResult":
         """The result of one level of one image; the defaults are those of a level that is not refined.
 
@@ -169,6 +196,7 @@ class LevelResult:
             kept: Number of updates behind the prediction.
             guided_fraction: Share of the hole that is compared with the guide, in [0, 1].
             skipped: Whether updates were planned but there was no pixel to compare.
+            batch: Number of images that were refined together, which share the time.
         """
         return LevelResult(
             prediction=prediction,
@@ -178,8 +206,30 @@ class LevelResult:
             kept=torch.tensor([kept]),
             guided_fraction=torch.tensor([guided_fraction], dtype=torch.float32),
             skipped=torch.tensor([skipped]),
-            seconds=time.perf_counter() - start,
+            seconds=(time.perf_counter() - start) / batch,
         )
+
+    def alone(self, index: int) -> "LevelResult":
+        """The result of one image of the batch: undoes :meth:`stack`.
+
+        Args:
+            index: Index of the image.
+        """
+        one = slice(index, index + 1)
+        names = ("prediction", "image", "updates", "kept", "guided_fraction", "skipped")
+        tensors = {name: getattr(self, name)[one] for name in names}
+        losses = self.losses[: int(self.updates[index]) + 1, one]
+        compared = int(self.kept[index]) < 0 or not bool(losses.isnan().all())  # not finite, or nothing to compare
+        return LevelResult(**tensors, losses=losses if compared else losses[:0], seconds=self.seconds / len(self.kept))
+
+    @staticmethod
+    def stack(results: Sequence["LevelResult"]) -> "LevelResult":
+        """Combine the results of images at one level into one batch.
+
+        Args:
+            results: Results of one size, each of one image.
+        """
+        return results[0] if len(results) == 1 else _stack_level(results)
 
 
 @dataclass(frozen=True)
@@ -197,8 +247,22 @@ class Refinement:
     @property
     def nothing_refined(self) -> bool:
         """Whether updates were planned but an image of the batch was skipped at all of its levels."""
+        return any(self.unrefined)
+
+    @property
+    def unrefined(self) -> list[bool]:
+        """For each image whether updates were planned but it was skipped at all of its levels."""
         skipped = [level.skipped for level in self.levels[1:]]
-        return bool(skipped) and bool(torch.stack(skipped).all(0).any())
+        return torch.stack(skipped).all(0).tolist() if skipped else [False] * self.image.shape[0]
+
+    def alone(self, index: int) -> "Refinement":
+        """The result of one image of the batch.
+
+        Args:
+            index: Index of the image.
+        """
+        one = slice(index, index + 1)
+        return Refinement(self.image[one], tuple(level.alone(index) for level in self.levels))
 
     @staticmethod
     def stack(refined: Sequence["Refinement"]) -> "Refinement":
@@ -209,11 +273,13 @@ class Refinement:
         """
         if len(refined) == 1:
             return refined[0]
-        levels = tuple(_stack_level(results) for results in zip(*(result.levels for result in refined), strict=True))
+        levels = tuple(
+            LevelResult.stack(results) for results in zip(*(result.levels for result in refined), strict=True)
+        )
         return Refinement(torch.cat([result.image for result in refined]), levels)
 
 
-def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
+def _stack_level(results: Sequence[LevelResult]) -> LevelResult:
     length = max(result.losses.shape[0] for result in results)
 
     def extended(losses: Tensor) -> Tensor:
@@ -227,38 +293,3 @@ def _stack_level(results: tuple[LevelResult, ...]) -> LevelResult:
     }
     losses = torch.cat([extended(result.losses) for result in results], dim=1)
     return LevelResult(**tensors, losses=losses, seconds=sum(result.seconds for result in results))
-
-
-def check_inputs(image: Tensor, mask: Tensor) -> None:
-    """Check image and mask against the conventions of :mod:`refine.core.types`.
-
-    Args:
-        image: Image, ``(B, 3, H, W)``.
-        mask: Mask, ``(B, 1, H, W)``.
-
-    Raises:
-        ValueError: If they break the conventions; the message says what was given, what is expected and what to change.
-    """
-    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
-        raise ValueError(
-            f"image must be float (B,3,H,W), RGB in [0,1]; got {_described(image)}. "
-            "For files, arrays and PIL images use refine.inpaint."
-        )
-    if mask.ndim != 4 or mask.shape[1] != 1 or not mask.is_floating_point():
-        advice = "Take one channel." if mask.is_floating_point() else "Convert it with mask.float()."
-        raise ValueError(f"mask must be float (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. {advice}")
-    if image.shape[0] != mask.shape[0] or image.shape[2:] != mask.shape[2:]:
-        raise ValueError(f"image and mask must have one size; got {tuple(image.shape)} and {tuple(mask.shape)}.")
-    if not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(
-            f"mask must be (B,1,H,W) with 1 = hole and 0 = keep; got {_described(mask)}. "
-            "Divide by its maximum and threshold it."
-        )
-    if not (image.amin() >= 0 and image.amax() <= 1):  # written so that NaN fails too
-        raise ValueError(f"image must be RGB in [0,1]; got {_described(image)}. Divide by its full scale.")
-
-
-def _described(tensor: Tensor) -> str:
-    shape = f"({','.join(map(str, tensor.shape))})"
-    values = f" with values in [{tensor.min():g},{tensor.max():g}]" if tensor.numel() else ""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}{values}"

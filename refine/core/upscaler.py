@@ -4,8 +4,10 @@ import time
 
 from torch import Tensor
 
+from refine.core.history import Tell
+from refine.core.level_refinement import unrefined
 from refine.core.pyramid import enlarge
-from refine.core.refiner import Refiner, Tell
+from refine.core.refiner import Refiner
 from refine.core.types import Level, LevelResult, Sample
 
 
@@ -16,6 +18,6 @@ class Upscaler(Refiner):
         scales = super()._scales(sample)
         return scales if len(scales) == 1 else [scales[0], scales[-1]]
 
-    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell) -> LevelResult:
+    def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell | None) -> LevelResult:
         start = time.perf_counter()
-        return LevelResult.of(level, enlarge(guide, level.size), start)
+        return unrefined(level, enlarge(guide, level.size), start)

@@ -20,7 +20,7 @@ MASKS = {"mask_threshold", "mask_channel", "mask_invert", "mask_dilate"}  # how 
 SECTIONS = {"pyramid", "objective", "refiner", *MASKS, "format"}
 SCORES = {"evaluate", "metrics", "lpips_weights", "inception_weights", "fid_network"}
 INPUTS = {"input", "mask", "masks", "mask_seed", "mask_area", "truth", "data"}
-EXACT = ("frozen", "gradient_checkpointing")  # settings of the refiner that are ways to the same pixels
+EXACT = ("frozen", "gradient_checkpointing", "graph")  # settings of the refiner that are ways to the same pixels
 
 
 def pixel_settings(config: PredictConfig, backbone: Mapping[str, Any]) -> dict[str, Any]:

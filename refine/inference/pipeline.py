@@ -204,8 +204,9 @@ def predict(
     try:
         with stoppable():
             if len(sampler) or processes.count > 1:
-                threads = threads_beside(session.config.workers, session.refiner.backbone.device)
-                data = PairDataModule(make_dataset(session.config, unfinished), sampler, threads)
+                config = session.config
+                threads = threads_beside(config.workers, session.refiner.backbone.device)
+                data = PairDataModule(make_dataset(config, unfinished), sampler, config.data.batch, threads)
                 module = _module(session, [unfinished[index] for index in sampler])
                 session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from refine.core.inputs import check_inputs
 from refine.core.pyramid import downscale, shrink_mask
-from refine.core.types import Refinement, check_inputs
+from refine.core.types import Refinement
 from refine.metrics.seam import seam
 from refine.metrics.structure import ZEROS, Means, multiscale, scales, similarity
 

@@ -4,7 +4,7 @@ import torch
 from kornia.color import rgb_to_lab
 from torch import Tensor
 
-from refine.core.types import check_inputs
+from refine.core.inputs import check_inputs
 from refine.core.window import Window
 
 

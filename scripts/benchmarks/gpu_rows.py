@@ -18,7 +18,7 @@ import torch
 
 import refine
 from benchmarks.subjects import scene
-from refine.analysis.peak_memory import peak, restart_peak
+from refine.analysis.peak_memory import MIB, peak, restart_peak
 from refine.core.refiner import Refiner
 from training.scenes import render
 
@@ -28,7 +28,9 @@ CONTROL = ("refiner.frozen=false", "backbone.fold=false")
 ARMS: dict[str, tuple[str, ...]] = {
     "control": CONTROL,
     "default": (),
+    "no graph": ("refiner.graph=false",),
     "bf16": ("refiner.precision=bf16",),
+    "tf32": ("refiner.tf32=true",),
     "checkpointing": ("refiner.gradient_checkpointing=true",),
 }
 
@@ -89,13 +91,66 @@ def speed(side: int, arm: str, device: torch.device, toy: bool) -> dict[str, flo
     """Seconds of the first refinement in a process and of further ones, and memory at the peak."""
     refiner = load(device, *large(toy), *ARMS[arm])
     image, mask = scene(0, side // 16 if toy else side)
+    times = timed(refiner, image, mask, 2 if side > 1024 or toy else 4)
+    return {"first_s": times[0], "seconds": statistics.median(times[1:]), **memory(device)}
+
+
+def timed(refiner: Refiner, image: torch.Tensor, mask: torch.Tensor, repeats: int) -> list[float]:
+    """Seconds of each of several refinements of the same."""
     times = []
-    for _ in range(2 if side > 1024 or toy else 4):
-        restart_peak(device)
+    for _ in range(repeats):
+        restart_peak(refiner.backbone.device)
         start = time.perf_counter()
         refiner(image, mask)
         times.append(time.perf_counter() - start)
-    return {"first_s": times[0], "seconds": statistics.median(times[1:]), "peak_MiB": peak(device)}
+    return times
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """Peak of tensors, and on CUDA of all that torch took from the card: what a graph works on is in that alone."""
+    reserved = {"reserved_MiB": torch.cuda.max_memory_reserved(device) / MIB} if device.type == "cuda" else {}
+    return {"peak_MiB": peak(device), **reserved}
+
+
+def graph(device: torch.device, toy: bool) -> dict[str, float]:
+    """Updates as CUDA graphs and one by one: seconds, and the largest difference. A second image of the size too."""
+    scenes = [scene(index, 64 if toy else 1024) for index in range(2)]
+    found, images = {}, {}
+    for name, setting in {"graph": "auto", "no graph": "false"}.items():
+        refiner = load(device, *large(toy), f"refiner.graph={setting}")
+        times = [timed(refiner, *photo, 2 if toy else 3)[-1] for photo in scenes]
+        images[name] = torch.cat([refiner(*photo).image for photo in scenes])
+        found[f"{name} s"] = statistics.mean(times)
+    return found | {"max difference": float((images["graph"] - images["no graph"]).abs().max())}
+
+
+def batch(device: torch.device, toy: bool) -> dict[str, float]:
+    """Four images one by one and together: images per second, and the largest difference."""
+    scenes = [scene(index, 64 if toy else 512) for index in range(4)]
+    image, mask = (torch.cat(tensors) for tensors in zip(*scenes, strict=True))
+    refiner = load(device, *large(toy))
+    repeats = 2 if toy else 3
+    single = sum(min(timed(refiner, *photo, repeats)) for photo in scenes)
+    alone = torch.cat([refiner(*photo).image for photo in scenes])
+    together = min(timed(refiner, image, mask, repeats))
+    return {
+        "single images_per_s": 4 / single,
+        "batch images_per_s": 4 / together,
+        "max difference": float((refiner(image, mask).image - alone).abs().max()),
+        **memory(device),
+    }
+
+
+def deterministic(device: torch.device, toy: bool) -> dict[str, float]:
+    """Largest difference between two runs with ``deterministic=true``, 0 where bytes repeat; and its price in time."""
+    image, mask = scene(0, 64 if toy else 1024)
+    found = {}
+    for name, settings in {"default": (), "deterministic": ("deterministic=true",)}.items():
+        refiner = load(device, *large(toy), *settings)
+        found[f"{name} s"] = timed(refiner, image, mask, 2 if toy else 3)[-1]
+        first, second = (refiner(image, mask).image for _ in range(2))
+        found[f"{name} twice"] = float((first - second).abs().max())
+    return found
 
 
 def window(device: torch.device, toy: bool) -> dict[str, float]:
@@ -153,11 +208,14 @@ def suite(device: torch.device, toy: bool) -> dict[str, Any]:
 
 
 SPEED = [(1024, "default"), (1024, "control"), (1024, "bf16"), (512, "default"), (2048, "default"), (2048, "bf16")]
-SPEED += [(1024, "checkpointing"), (4096, "bf16")]
+SPEED += [(1024, "no graph"), (1024, "tf32"), (1024, "checkpointing"), (4096, "bf16")]
 ROWS: dict[str, Row] = {
     "about": about,
     "parity": parity,
     "twice": twice,
+    "graph": graph,
+    "batch": batch,
+    "deterministic": deterministic,
     **{f"speed {side} {arm}": functools.partial(speed, side, arm) for side, arm in SPEED},
     "window": window,
     "folder": folder,

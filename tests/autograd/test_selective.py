@@ -1,6 +1,7 @@
 """The rules give autograd's own gradients, bit by bit, and keep next to nothing."""
 
 import copy
+import functools
 import gc
 from dataclasses import replace
 
@@ -13,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from refine.autograd.functions import memory_format, pack, unpack
+from refine.autograd.bits import pack, pack_on_device, unpack
+from refine.autograd.functions import LEAKY, THRESHOLD, Reflection, memory_format
 from refine.autograd.selective import RULES, Frozen, run
 from refine.backbones.conformance.checks import example
 from refine.backbones.lama.adapter import LaMa
@@ -316,7 +318,31 @@ def test_packed_bits_come_back(n):
     flags = torch.rand(n, generator=DRAW) > 0.4
     bits = pack(flags)
     assert bits.dtype == torch.uint8 and bits.numel() == (n + 7) // 8
-    assert torch.equal(unpack(bits, n, torch.float32), flags.float())
+    assert torch.equal(unpack(bits, n), flags.byte())
+    assert torch.equal(pack_on_device(flags), bits)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_kernels_that_take_flags_as_they_are_give_the_same(slope):
+    """As on CUDA, where no stand-in for the input is written."""
+    grad = torch.tensor([1.5, -2.0, float("nan"), float("inf"), -0.0, 3.0])
+    flags = torch.tensor([1, 0, 0, 0, 0, 1], dtype=torch.uint8)
+    kernel, *numbers = (LEAKY, slope, False) if slope else (THRESHOLD, 0)
+    got, expected = kernel(grad, flags, *numbers), kernel(grad, flags.float(), *numbers)
+    assert got.dtype == torch.float32
+    assert got.numpy().tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.parametrize("pad", [(1, 2, 3, 0), (0, 0, 2, 2), (4, 4, 4, 4)])
+def test_reflection_is_folded_back(pad):
+    """The way that adds in the same order each time on CUDA."""
+    x = rand(2, 3, 6, 7).requires_grad_()
+    weights = rand(2, 3, 6 + pad[2] + pad[3], 7 + pad[0] + pad[1])
+    padded = functools.partial(F.pad, mode="reflect")
+    (expected,) = torch.autograd.grad((padded(x, pad) * weights).sum(), x)
+    folded = Reflection.of(x, lambda: padded(x.detach(), pad), pad)
+    (got,) = torch.autograd.grad((folded * weights).sum(), x)
+    torch.testing.assert_close(got, expected)
 
 
 SIZES = {

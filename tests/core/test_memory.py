@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from refine.core.backbone import FrontRear
-from refine.core.memory import OutOfMemory, refine_in_memory
+from refine.core.choices import CHOICES
+from refine.core.memory import OutOfMemory, exact_ways, fastest_way, refine_in_memory
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
@@ -83,3 +84,28 @@ def test_one_image_that_does_not_fit_leaves_the_run_alone():
     failed, done = (module.predict_step(Sample(key, *scene()), index) for index, key in enumerate("ab"))
     assert failed.key == "a" and failed.reason.startswith("OutOfMemory: 64x64 px")
     assert isinstance(done, Refinement)
+
+
+def test_on_a_gpu_with_a_limit_autograd_comes_first_then_the_rules(monkeypatch):
+    """With frozen=auto; the order is that of the memory they take."""
+    monkeypatch.setitem(CHOICES, "cpu", CHOICES["cuda"])
+    automatic = refiner(0)
+    ways = list(exact_ways(fastest_way(automatic)))
+    assert [name for name, _ in ways] == ["", "refiner.frozen=true", "refiner.gradient_checkpointing=true"]
+    assert [(way.rules, way.gradient_checkpointing) for _, way in ways] == [(False, False), (True, False), (True, True)]
+    results = [way(*scene()).image for _, way in ways]
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert automatic.rules  # the refiner itself, where no limit is known
+
+
+@pytest.mark.parametrize("frozen", [True, False, "auto"])
+def test_elsewhere_and_without_auto_the_way_is_the_one_configured(frozen):
+    configured = refiner(0, frozen=frozen)
+    assert fastest_way(configured) is configured
+    assert configured.rules == bool(frozen)
+    assert [name for name, _ in exact_ways(configured)] == ["", "refiner.gradient_checkpointing=true"]
+
+
+def test_another_way_is_refused():
+    with pytest.raises(ValueError, match=r"refiner\.frozen must be auto, true or false; got 'maybe'"):
+        refiner(0, frozen="maybe")

@@ -18,7 +18,7 @@ def test_a_copy_to_optimize_is_a_contiguous_leaf_of_its_own(dtype, wide):
 
 def test_the_loss_of_an_update_is_told_once():
     closure = single_evaluation(torch.tensor(0.5))
-    assert closure() == 0.5
+    assert closure().item() == 0.5
     with pytest.raises(ValueError, match="an update is one evaluation"):
         closure()
 

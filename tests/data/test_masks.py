@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refine.core.types import check_inputs
+from refine.core.inputs import check_inputs
 from refine.data.masks import KINDS, MaskGenerator, draw, joint_hash, mask_hash, recipe
 from refine.io.picture import mask_to_tensor
 

@@ -7,6 +7,18 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu_rows import ROWS
 
+TRIED = [
+    "about",
+    "parity",
+    "twice",
+    "graph",
+    "batch",
+    "deterministic",
+    "speed 1024 control",
+    "speed 1024 bf16",
+    "window",
+]
+
 
 def test_without_a_gpu_it_says_so_and_is_content(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
@@ -14,11 +26,15 @@ def test_without_a_gpu_it_says_so_and_is_content(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("no CUDA device here") and not (tmp_path / "gpu").exists()
 
 
-@pytest.mark.parametrize("name", ["about", "parity", "twice", "speed 1024 control", "speed 1024 bf16", "window"])
+@pytest.mark.parametrize(
+    "name",
+    ["about", "parity", "twice", "graph", "batch", "deterministic", "speed 1024 control", "speed 1024 bf16", "window"],
+)
 def test_a_row_measures_at_toy_size(name):
     measured = ROWS[name](gpu.torch.device("cpu"), True)
     assert measured and "failed" not in measured
     assert all(value >= 0 for value in measured.values() if isinstance(value, float))
+    assert all(value == 0 for key, value in measured.items() if key in ("max difference", "deterministic twice"))
     json.dumps(measured)
 
 

@@ -37,7 +37,8 @@ class LaMa(SequentialBackbone):
         name: Name of the backbone in messages.
         fold: Fold batch norm into the convolutions (:mod:`refine.backbones.lama.fold`): less time, the same prediction
             up to rounding. False for the state dict with the keys of the weights; a folded one cannot be given others.
-        channels_last: Feature maps in channels-last format on a CPU; also the same up to rounding.
+        channels_last: Feature maps in channels-last format on a CPU, and on CUDA in half precision: less time, the same
+            prediction up to rounding.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.

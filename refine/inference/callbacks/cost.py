@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from refine.analysis.peak_memory import peak, restart_peak
+from refine.core.types import Refinement, Sample
 from refine.inference.run_folder import RunFolder
 
 
@@ -32,5 +33,7 @@ class CostMeter(Callback):
     ) -> None:
         """Note ``seconds``, ``peak_memory_mib`` and ``threads``."""
         seconds = time.perf_counter() - self._started
+        if isinstance(batch, Sample) and batch.together and isinstance(outputs, Refinement):  # its share
+            seconds = sum(level.seconds for level in outputs.levels)
         cost = {"seconds": round(seconds, 3), "peak_memory_mib": round(peak(pl_module.device))}
         self.run_folder.note(batch.key, cost | {"threads": torch.get_num_threads()})

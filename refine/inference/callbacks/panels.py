@@ -58,6 +58,7 @@ class Panels(Callback):
         """Listen to the refinement."""
         if self.selected:
             pl_module.listeners.append(self.on_step)  # type: ignore[union-attr,operator]
+            pl_module.alone |= self.selected  # type: ignore[operator]
 
     def on_predict_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
         """See whether the next image is a selected one."""

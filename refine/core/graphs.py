@@ -1,0 +1,286 @@
+"""Updates as CUDA graphs: Python says once what is to be done, the device does it again and again.
+
+An update is hundreds of kernels, most of them shorter than the Python that starts them. Captured as a graph they are
+started all at once. A graph knows addresses, not values: it works on tensors of its own, into which the next image of
+the same size is copied. The first updates of a size run as they are, aside: they count as any other, and leave behind
+what must not be made during a capture (plans of Fourier transforms, work areas, the state of the optimizer).
+"""
+
+import functools
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RMSprop
+from torch.utils._pytree import tree_flatten, tree_map
+
+from refine.core.backbone import FrontRear
+from refine.core.objective import Comparison
+from refine.core.types import Features, Level
+from refine.core.updates import Updates
+
+WARM_UP = 3  # updates of a size before its capture
+CAPACITY = 6  # sizes that are kept; each holds z, two moments of it, and the images of its level
+FROM_ZERO = (Adadelta, Adam, Adamax, AdamW, RAdam, RMSprop)  # optimizers whose state begins as zeros
+PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
+Run = Callable[[Callable[[], bool]], None]  # of what is to be called when the iterate is there
+
+
+class NotCapturable(Exception):
+    """Why the updates of a level cannot be a graph."""
+
+
+class Backend(Protocol):
+    """What runs, captures and replays; tests have one without CUDA."""
+
+    def prepare(self, optimizer: Optimizer) -> None:
+        """Make an optimizer fit for capture.
+
+        Args:
+            optimizer: Optimizer before its first step.
+        """
+        ...
+
+    def aside(self, function: Callable[[], None]) -> None:
+        """Run a function where it would be captured.
+
+        Args:
+            function: Function of nothing.
+        """
+        ...
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Capture a function without running it.
+
+        Args:
+            function: Function of nothing.
+
+        Returns:
+            The function that runs what was captured.
+        """
+        ...
+
+
+class CudaBackend:
+    """CUDA's own graphs, in one pool of memory.
+
+    Args:
+        device: CUDA device of the network.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def prepare(self, optimizer: Optimizer) -> None:
+        """See :class:`Backend`: the number of steps is kept on the device."""
+        for group in optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def aside(self, function: Callable[[], None]) -> None:
+        """See :class:`Backend`: on the stream of the captures."""
+        current = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            function()
+        current.wait_stream(self._stream)
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """See :class:`Backend`; other threads may use the device meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            function()
+        return graph.replay
+
+
+class Replay:
+    """A function that is run as it is at first, then captured, and replayed from then on.
+
+    Args:
+        function: Function of what is to be called when its iterate is there; it works on the same tensors each time.
+        backend: Backend that runs and captures it.
+        warm_up: Number of calls before the capture.
+        failed: Function that is told why a capture failed; the function is run as it is then.
+    """
+
+    def __init__(self, function: Run, backend: Backend, warm_up: int, failed: Callable[[str], None]) -> None:
+        self.function, self.backend, self.failed = function, backend, failed
+        self._wait: int | None = warm_up  # calls until the capture; None once it failed
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, after: Callable[[], bool]) -> None:
+        """Run, capture or replay the function, then call ``after``."""
+        if self._wait is None:
+            self.function(after)
+            return
+        if self._replay is None and self._wait == 0:
+            try:
+                self._replay = self.backend.capture(self._work)
+            except Exception as error:  # any: the function itself has run before
+                self._wait = None
+                self.failed((str(error).splitlines() or [type(error).__name__])[0])
+                self.function(after)
+                return
+        if self._replay is None:
+            self._wait -= 1
+            self.backend.aside(self._work)
+        else:
+            self._replay()
+        after()
+
+    def _work(self) -> None:
+        self.function(lambda: True)
+
+
+class Captured:
+    """The updates of all images of one size, on tensors of their own.
+
+    Args:
+        updates: Updates whose tensors nobody else reads.
+        backend: Backend that runs and captures them.
+        failed: Function that is told why a capture failed.
+    """
+
+    def __init__(self, updates: Updates, backend: Backend, failed: Callable[[str], None]) -> None:
+        self.updates = updates
+        self.update = Replay(updates.update, backend, WARM_UP, failed)
+        self.finish = Replay(updates.finish, backend, 1, failed)
+
+    def load(self, features: Features, comparison: Comparison) -> None:
+        """Take in the next image and begin anew.
+
+        Args:
+            features: Tensors at its cut, of the sizes that are there.
+            comparison: Its loss.
+        """
+        updates = self.updates
+        old = _tensors(updates.features, updates.comparison)
+        for mine, new in zip(old, _tensors(features, comparison), strict=True):
+            mine.detach().copy_(new)
+        for state in updates.optimizer.state.values() if updates.optimizer else ():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        updates.forget()
+
+
+class Graphs:
+    """The captured updates of a refiner, by all that a graph depends on; the least recently used are dropped.
+
+    Args:
+        backend: Function that makes the backend for a device.
+        capacity: Number of sizes that are kept.
+    """
+
+    def __init__(self, backend: Callable[[torch.device], Backend] = CudaBackend, capacity: int = CAPACITY) -> None:
+        self._make_backend = functools.lru_cache(backend)
+        self._capacity = capacity
+        self._captured: OrderedDict[Hashable, Captured] = OrderedDict()
+        self._reasons: set[str] = set()
+
+    def clear(self) -> None:
+        """Drop all of them, with their memory."""
+        self._captured.clear()
+        self._make_backend.cache_clear()
+
+    def prepare(
+        self,
+        settings: Hashable,
+        backbone: FrontRear,
+        level: Level,
+        features: Features,
+        comparison: Comparison,
+        make: Callable[[Level, Features], Updates],
+    ) -> Captured:
+        """The updates of a level, ready to begin.
+
+        Args:
+            settings: What an update depends on besides weights and sizes.
+            backbone: Network, whose weights a graph reads where they lie.
+            level: Level, ``(B, 3, h, w)`` padded.
+            features: Tensors at the cut.
+            comparison: Loss of the level.
+            make: Function that makes the updates of copies of level and features.
+
+        Raises:
+            NotCapturable: If they cannot be a graph.
+        """
+        key = (settings, _addresses(backbone), level.size, *_described(level, features, comparison))
+        captured = self._captured.pop(key, None)
+        if captured is None:
+            own = replace(level, image=level.image.clone(), mask=level.mask.clone())
+            updates = make(own, tree_features(Tensor.clone, features))
+            backend = self._make_backend(level.image.device)
+            if updates.optimizer is not None:
+                _check(updates.optimizer)
+                backend.prepare(updates.optimizer)
+            captured = Captured(updates, backend, self.tell)
+        else:
+            captured.load(features, comparison)
+        self._captured[key] = captured
+        if len(self._captured) > self._capacity:
+            self._captured.popitem(last=False)
+        return captured
+
+    def tell(self, reason: str) -> None:
+        """Say once why there is no graph.
+
+        Args:
+            reason: Reason, without a full stop.
+        """
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            warnings.warn(f"no CUDA graph, updates are started one by one: {reason}.", stacklevel=2)
+
+
+def tree_features(function: Callable[[Tensor], Tensor], features: Features) -> Features:
+    """Features with a function applied to each tensor, in its context too.
+
+    Args:
+        function: Function of a tensor.
+        features: Tensors at the cut.
+    """
+
+    def applied(leaf: Any) -> Any:
+        return function(leaf) if isinstance(leaf, Tensor) else leaf
+
+    return Features(tree_map(applied, features.z), tree_map(applied, features.context))
+
+
+def _tensors(features: Features, comparison: Comparison) -> list[Tensor]:
+    """All that differs from image to image, in a fixed order."""
+    leaves = tree_flatten((features.z, features.context))[0]
+    return [x for x in (*leaves, *(comparison.tensors or ()), comparison.has_pixels) if isinstance(x, Tensor)]
+
+
+def _described(level: Level, features: Features, comparison: Comparison) -> Iterable[Hashable]:
+    """Sizes, and what else of the features is no tensor."""
+    if comparison.tensors is None:
+        raise NotCapturable("the objective does not name the tensors of its comparison (Comparison.tensors)")
+    leaves, structure = tree_flatten((features.z, features.context))
+    for leaf in leaves:
+        if not isinstance(leaf, (Tensor, *PLAIN)):
+            raise NotCapturable(f"the context of the rear holds a {type(leaf).__name__}")
+    tensors = (level.image, *_tensors(features, comparison))
+    yield str(structure), tuple(leaf for leaf in leaves if not isinstance(leaf, Tensor))
+    yield tuple((tuple(x.shape), x.stride(), x.dtype, x.device) for x in tensors)
+
+
+def _addresses(backbone: FrontRear) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in chain(backbone.parameters(), backbone.buffers()))
+
+
+def _check(optimizer: Optimizer) -> None:
+    plain = type(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
+    if type(optimizer) not in FROM_ZERO and not plain:
+        raise NotCapturable(f"the optimizer {type(optimizer).__name__} cannot begin anew on the same tensors")

@@ -1,0 +1,45 @@
+"""Settings of the whole process for the time of a refinement."""
+
+import os
+
+import pytest
+import torch
+
+from refine.core.numerics import WORKSPACE, numerics, repeatable
+
+
+def process():
+    return (
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        os.environ.get(WORKSPACE),
+    )
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_switched_for_products_and_convolutions_and_put_back(tf32):
+    before = process()
+    with numerics(torch.device("cuda"), tf32=tf32):
+        assert process()[:2] == (tf32, tf32)
+    assert process() == before
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_repeatable_kernels_are_taken_and_all_is_put_back_after_an_error(monkeypatch, workspace):
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    if workspace:
+        monkeypatch.setenv(WORKSPACE, workspace)
+    before = process()
+    with pytest.raises(KeyError), repeatable():
+        assert process()[2:] == (False, True, False, workspace or ":4096:8")
+        raise KeyError
+    assert process() == before
+
+
+def test_a_cpu_repeats_its_bytes_anyway_and_nothing_is_set():
+    before = process()
+    with numerics(torch.device("cpu"), tf32=True, deterministic=True):
+        assert process() == before
