@@ -8,11 +8,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from refine.app.photos import Photo
 from refine.app.work import Work
+
+Part = Literal["photo", "work"]
 
 
 class Desk:
@@ -36,7 +39,8 @@ class Desk:
         self.work: Work | None = None
         self.seen = time.monotonic()
         self._placed: dict[tuple[str, bytes], Path] = {}
-        self._fresh()
+        folder.mkdir(mode=0o700, parents=True)
+        self._fresh("photo", "work")
 
     def take(self, photo: Photo) -> None:
         """Begin with another photo; all of the one before is deleted.
@@ -46,7 +50,7 @@ class Desk:
         """
         self.stop()
         self.photo, self.mask, self.painting, self.work = photo, None, None, None
-        self._fresh()
+        self._fresh("photo", "work")
 
     def begin(self, work: Work) -> None:
         """Begin another work on the photo; what came out of the one before is deleted.
@@ -55,18 +59,19 @@ class Desk:
             work: New work.
         """
         self.work = work
-        self._fresh()
+        self._fresh("work")
 
-    def put(self, name: str, data: bytes) -> Path:
+    def put(self, part: Part, name: str, data: bytes) -> Path:
         """A file that the browser may fetch, at an address that nobody can guess; the same file stays where it is.
 
         Args:
+            part: Whether it goes with the photo or with the work.
             name: Name that the user sees, without folders.
             data: Bytes of the file.
         """
         file = self._placed.get((name, data))
         if file is None or not file.is_file():
-            folder = self.folder / secrets.token_hex(16)
+            folder = self.folder / part / secrets.token_hex(16)
             folder.mkdir(mode=0o700)
             self._placed[name, data] = file = folder / Path(name).name
             file.write_bytes(data)
@@ -82,10 +87,11 @@ class Desk:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _fresh(self) -> None:
-        self._placed.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700, parents=True)
+    def _fresh(self, *parts: Part) -> None:
+        for part in parts:
+            folder = self.folder / part
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
 
 
 class Desks:

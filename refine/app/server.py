@@ -97,7 +97,7 @@ def _launch(page: gr.Blocks, root: Path, networks: Networks) -> str:
             "openapi_url": None,
         },
     )
-    return address
+    return str(address)
 
 
 def _free_port(host: str) -> int:
