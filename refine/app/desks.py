@@ -1,6 +1,7 @@
 """Who works on what: a desk per user, found by a token that nobody can guess, and the line in which photos wait."""
 
 import queue
+import re
 import secrets
 import shutil
 import threading
@@ -16,6 +17,7 @@ from refine.app.photos import Photo
 from refine.app.work import Work
 
 Part = Literal["photo", "work"]
+_TOKEN = re.compile(r"[\w-]{43}", re.ASCII)  # 256 bits
 
 
 class Desk:
@@ -82,9 +84,15 @@ class Desk:
         if self.work is not None:
             self.work.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether its work waits or runs."""
+        return self.work is not None and not self.work.ended.is_set()
+
     def clear(self) -> None:
         """Delete all of it."""
         self.stop()
+        self.photo = self.mask = self.painting = self.work = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fresh(self, *parts: Part) -> None:
@@ -109,24 +117,25 @@ class Desks:
         self._lock = threading.Lock()
 
     def open(self, token: str | None) -> tuple[str, Desk]:
-        """The desk of a token, or a new one where the token is unknown.
+        """The desk of a token, or a new one.
 
         Args:
-            token: Token that the browser kept, or anything else.
+            token: Token that the browser kept, also of a desk that was deleted meanwhile; or anything else.
 
         Returns:
             The token from now on, and the desk.
         """
         with self._lock:
             self._tidy()
-            known = token if isinstance(token, str) and token in self._desks else secrets.token_urlsafe(32)
+            known = token if isinstance(token, str) and _TOKEN.fullmatch(token) else secrets.token_urlsafe(32)
             if known not in self._desks:
                 self._desks[known] = Desk(self.root / secrets.token_hex(16))
             desk = self._desks[known]
             desk.seen = time.monotonic()
             self._desks.move_to_end(known)
             while len(self._desks) > self.most:
-                self._desks.popitem(last=False)[1].clear()
+                idle = [other for other, found in self._desks.items() if not found.busy and found is not desk]
+                self._desks.pop(next(iter(idle or self._desks))).clear()
             return known, desk
 
     def clear(self) -> None:
@@ -142,7 +151,7 @@ class Desks:
 
     def _tidy(self) -> None:
         late = time.monotonic() - self.keep
-        for token in [token for token, desk in self._desks.items() if desk.seen < late]:
+        for token in [token for token, desk in self._desks.items() if desk.seen < late and not desk.busy]:
             self._desks.pop(token).clear()
 
 
@@ -173,7 +182,7 @@ class Line:
         with self._lock:
             self._works = [work for work in self._works if not work.ended.is_set()]
             if len(self._works) > self.waiting:
-                raise ValueError(f"{len(self._works)} photos are before yours, more than may wait; try again later.")
+                raise ValueError(f"As many photos wait already as may ({self.waiting}, waiting=); try again later.")
             self._works.append(work := make())
         self._queue.put(work)
         return work

@@ -121,9 +121,11 @@ class Handlers:
     async def watch(self, token: str) -> AsyncIterator[Update]:
         """How far it is, again and again until the end; then what came out."""
         _, desk = self.desks.open(token)
-        work = desk.work
+        work, said = desk.work, ""
         while work is not None and not work.ended.is_set():
-            yield {self.parts.status: status(work, self.line.place(work))}
+            if (now := status(work, self.line.place(work))) != said:
+                said = now
+                yield {self.parts.status: said}
             await asyncio.sleep(OFTEN)
         yield self._output(desk)  # also of no work: Gradio empties all parts where nothing is yielded
 

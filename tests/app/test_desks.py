@@ -34,17 +34,34 @@ def test_the_desk_that_is_idle_longest_makes_room(desks, tmp_path):
     second, kept = desks.open(None)
     desks.open(first)
     desks.open(None)
-    assert desks.open(first)[0] == first and not kept.folder.exists() and desks.open(second)[0] != second
+    assert not kept.folder.exists() and desks.open(first)[0] == first
+    token, fresh = desks.open(second)  # its page is still open somewhere
+    assert token == second and fresh is not kept and fresh.folder.exists()
 
 
-def test_an_idle_desk_is_deleted_with_its_files_and_work(desks, monkeypatch):
+def test_a_desk_whose_work_waits_or_runs_is_not_idle(desks, monkeypatch):
+    first, desk = desks.open(None)
+    desk.begin(work := work_that())
+    second, _ = desks.open(None)
+    third, _ = desks.open(None)
+    assert desks.open(first)[1] is desk and set(desks._desks) == {first, third}
+    monkeypatch.setattr("refine.app.desks.time", types.SimpleNamespace(monotonic=lambda: desk.seen + 1001))
+    desks.tidy()
+    assert desk.folder.exists()
+    work.run()
+    desks.tidy()
+    assert not desk.folder.exists() and desk.work is None
+
+
+def test_an_idle_desk_is_deleted_with_its_files(desks, monkeypatch):
     token, desk = desks.open(None)
     desk.begin(work := work_that())
+    work.run()
     file = desk.put("work", "a.png", b"a")
     now = desk.seen
     monkeypatch.setattr("refine.app.desks.time", types.SimpleNamespace(monotonic=lambda: now + 1001))
     desks.tidy()
-    assert not file.exists() and work.state == "stopped" and desks.open(token)[0] != token
+    assert not file.exists() and desks.open(token)[1] is not desk
 
 
 def test_files_have_names_that_nobody_can_guess_and_go_with_what_they_are_of(desks, tmp_path):
@@ -73,7 +90,7 @@ def test_works_are_done_one_after_the_other_and_too_many_are_refused():
     assert begun.wait(10)
     second = line.join(lambda: work_that(lambda: order.append("second")))
     assert (line.place(first), line.place(second)) == (0, 1)
-    with pytest.raises(ValueError, match="2 photos are before yours, more than may wait; try again later"):
+    with pytest.raises(ValueError, match=r"As many photos wait already as may \(1, waiting=\); try again later"):
         line.join(work_that)
     second.stop()  # its place is free at once
     third = line.join(lambda: work_that(lambda: order.append("third")))

@@ -215,8 +215,8 @@ def test_what_cannot_be_used_is_a_sentence(visit, tmp_path):
 @pytest.mark.thorough
 def test_stop_keeps_what_there_is(visit, tmp_path):
     page = visit()
-    load(page, save(tmp_path / "photo.jpg", photo(768, 512), quality=95))
-    told(page, "768x512")
+    load(page, save(tmp_path / "photo.jpg", photo(512, 384), quality=95))
+    told(page, "512x384")
     paint(page)
     page.click("#run")
     told(page, "Level 3 of 4, update [1-9]", "status")
