@@ -1,1 +1,1 @@
-"""The page of ``refine app``: photos of several users, one after the other through the same way as ``refine predict``."""
+"""The page of ``refine app``: photos of several users, refined one after the other as ``refine predict`` does."""

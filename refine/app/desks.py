@@ -1,6 +1,7 @@
 """Who works on what: a desk per user, found by a token that nobody can guess, and the line in which photos wait."""
 
 import queue
+import re
 import secrets
 import shutil
 import threading
@@ -8,11 +9,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from refine.app.photos import Photo
 from refine.app.work import Work
+
+Part = Literal["photo", "work"]
+_TOKEN = re.compile(r"[\w-]{43}", re.ASCII)  # 256 bits
 
 
 class Desk:
@@ -36,7 +41,8 @@ class Desk:
         self.work: Work | None = None
         self.seen = time.monotonic()
         self._placed: dict[tuple[str, bytes], Path] = {}
-        self._fresh()
+        folder.mkdir(mode=0o700, parents=True)
+        self._fresh("photo", "work")
 
     def take(self, photo: Photo) -> None:
         """Begin with another photo; all of the one before is deleted.
@@ -46,7 +52,7 @@ class Desk:
         """
         self.stop()
         self.photo, self.mask, self.painting, self.work = photo, None, None, None
-        self._fresh()
+        self._fresh("photo", "work")
 
     def begin(self, work: Work) -> None:
         """Begin another work on the photo; what came out of the one before is deleted.
@@ -55,18 +61,19 @@ class Desk:
             work: New work.
         """
         self.work = work
-        self._fresh()
+        self._fresh("work")
 
-    def put(self, name: str, data: bytes) -> Path:
+    def put(self, part: Part, name: str, data: bytes) -> Path:
         """A file that the browser may fetch, at an address that nobody can guess; the same file stays where it is.
 
         Args:
+            part: Whether it goes with the photo or with the work.
             name: Name that the user sees, without folders.
             data: Bytes of the file.
         """
         file = self._placed.get((name, data))
         if file is None or not file.is_file():
-            folder = self.folder / secrets.token_hex(16)
+            folder = self.folder / part / secrets.token_hex(16)
             folder.mkdir(mode=0o700)
             self._placed[name, data] = file = folder / Path(name).name
             file.write_bytes(data)
@@ -77,15 +84,22 @@ class Desk:
         if self.work is not None:
             self.work.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether its work waits or runs."""
+        return self.work is not None and not self.work.ended.is_set()
+
     def clear(self) -> None:
         """Delete all of it."""
         self.stop()
+        self.photo = self.mask = self.painting = self.work = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _fresh(self) -> None:
-        self._placed.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(mode=0o700, parents=True)
+    def _fresh(self, *parts: Part) -> None:
+        for part in parts:
+            folder = self.folder / part
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
 
 
 class Desks:
@@ -103,24 +117,25 @@ class Desks:
         self._lock = threading.Lock()
 
     def open(self, token: str | None) -> tuple[str, Desk]:
-        """The desk of a token, or a new one where the token is unknown.
+        """The desk of a token, or a new one.
 
         Args:
-            token: Token that the browser kept, or anything else.
+            token: Token that the browser kept, also of a desk that was deleted meanwhile; or anything else.
 
         Returns:
             The token from now on, and the desk.
         """
         with self._lock:
             self._tidy()
-            known = token if isinstance(token, str) and token in self._desks else secrets.token_urlsafe(32)
+            known = token if isinstance(token, str) and _TOKEN.fullmatch(token) else secrets.token_urlsafe(32)
             if known not in self._desks:
                 self._desks[known] = Desk(self.root / secrets.token_hex(16))
             desk = self._desks[known]
             desk.seen = time.monotonic()
             self._desks.move_to_end(known)
             while len(self._desks) > self.most:
-                self._desks.popitem(last=False)[1].clear()
+                idle = [other for other, found in self._desks.items() if not found.busy and found is not desk]
+                self._desks.pop(next(iter(idle or self._desks))).clear()
             return known, desk
 
     def clear(self) -> None:
@@ -136,7 +151,7 @@ class Desks:
 
     def _tidy(self) -> None:
         late = time.monotonic() - self.keep
-        for token in [token for token, desk in self._desks.items() if desk.seen < late]:
+        for token in [token for token, desk in self._desks.items() if desk.seen < late and not desk.busy]:
             self._desks.pop(token).clear()
 
 
@@ -167,7 +182,7 @@ class Line:
         with self._lock:
             self._works = [work for work in self._works if not work.ended.is_set()]
             if len(self._works) > self.waiting:
-                raise ValueError(f"{len(self._works)} photos are before yours, more than may wait; try again later.")
+                raise ValueError(f"As many photos wait already as may ({self.waiting}, waiting=); try again later.")
             self._works.append(work := make())
         self._queue.put(work)
         return work

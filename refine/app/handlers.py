@@ -46,16 +46,18 @@ class Handlers:
         self.parts = parts
         # Nothing here is for scripts, which have refine predict; no limit, because the line has one.
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-        every = list(vars(parts).values())
         p = parts
-        watch = {"fn": self.watch, "inputs": [p.token], "outputs": every, **quiet}
-        page.load(self.restore, [p.token], every, **quiet).then(**watch)
-        p.photo.upload(self.take_photo, [p.token, p.photo], every, **quiet)
-        p.mask.upload(self.take_mask, [p.token, p.mask, p.editor], every, **quiet)
-        p.no_mask.click(self.drop_mask, [p.token, p.editor], every, **quiet)
+        # A part is an output only where it may change: the editor would load its picture again and again.
+        given = [p.photo, p.about, p.editor, p.mask, p.no_mask, p.transparent]
+        made = [p.status, p.stop, p.result, p.left, p.right, p.slider, p.report, p.download, p.lossless]
+        watch = {"fn": self.watch, "inputs": [p.token], "outputs": made, **quiet}
+        page.load(self.restore, [p.token], [p.token, *given, *made], **quiet).then(**watch)
+        p.photo.upload(self.take_photo, [p.token, p.photo], [*given, *made], **quiet)
+        p.mask.upload(self.take_mask, [p.token, p.mask, p.editor], given, **quiet)
+        p.no_mask.click(self.drop_mask, [p.token, p.editor], given, **quiet)
         inputs = [p.token, p.editor, p.transparent, p.backbone, p.preset]
-        p.run.click(self.start, inputs, every, **quiet).then(**watch)
-        p.stop.click(self.stop, [p.token], every, **quiet)
+        p.run.click(self.start, inputs, [p.about, *made], **quiet).then(**watch)
+        p.stop.click(self.stop, [p.token], [p.status, p.stop], **quiet)
         for choice in (p.left, p.right):
             choice.input(self.compare, [p.token, p.left, p.right], [p.slider], **quiet)
 
@@ -119,9 +121,11 @@ class Handlers:
     async def watch(self, token: str) -> AsyncIterator[Update]:
         """How far it is, again and again until the end; then what came out."""
         _, desk = self.desks.open(token)
-        work = desk.work
+        work, said = desk.work, ""
         while work is not None and not work.ended.is_set():
-            yield {self.parts.status: status(work, self.line.place(work))}
+            if (now := status(work, self.line.place(work))) != said:
+                said = now
+                yield {self.parts.status: said}
             await asyncio.sleep(OFTEN)
         yield self._output(desk)  # also of no work: Gradio empties all parts where nothing is yielded
 
@@ -154,7 +158,7 @@ class Handlers:
         p, photo = self.parts, desk.photo
         value = None
         if photo is not None:
-            ground = str(desk.put("photo.jpg", jpeg(with_hole(photo, desk.mask and desk.mask[0]))))
+            ground = str(desk.put("photo", "photo.jpg", jpeg(with_hole(photo, desk.mask and desk.mask[0]))))
             layers = [] if layer is None or layer.shape[:2] != photo.shown.shape[:2] else [layer]
             value = {"background": ground, "layers": layers, "composite": None}
         return {
@@ -181,8 +185,8 @@ class Handlers:
         right = next((name for name in FIRST if name in names), None)
         left = "plain" if "plain" in names and right != "plain" else "hole"
         files = [
-            gr.update(value=str(desk.put(*file)), label=f"Download {file[0]}", visible=True)
-            for file in work.files.items()
+            gr.update(value=str(desk.put("work", name, data)), label=f"Download {Path(name).suffix[1:]}", visible=True)
+            for name, data in work.files.items()
         ]
         files += [gr.update(value=None, visible=False)] * (2 - len(files))
         return shown | {
@@ -223,5 +227,5 @@ def _pair(desk: Desk, left: str | None, right: str | None) -> tuple[str, str] | 
     views = desk.work.views if desk.work else {}
     if left not in views or right not in views:
         return None
-    first, second = (str(desk.put(f"{name}.jpg", views[name])) for name in (left, right))
+    first, second = (str(desk.put("work", f"{name}.jpg", views[name])) for name in (left, right))
     return first, second

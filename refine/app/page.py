@@ -11,8 +11,8 @@ PINK = "#ff3399"  # as the hole is marked in pictures
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 HEAD = f"<script>{(Path(__file__).parent / 'page.js').read_text(encoding='utf-8')}</script>"
 INTRO = (
-    "# refine\nFill a hole in a photo with a network, refined from coarse to fine. Pictures here are reduced; the download "
-    "has the photo's own size, format, depth, and all its known pixels."
+    "# refine\nFill a hole in a photo with a network, refined from coarse to fine. Pictures on this page are reduced. "
+    "The download has the photo's own size, format and depth; known pixels stay as they are (of a JPEG take the PNG)."
 )
 
 
@@ -92,11 +92,11 @@ def lay_out(networks: Networks, upload: float) -> Parts:
 
 def _inputs(upload: float) -> tuple[gr.File, gr.HTML, gr.ImageEditor, gr.File, gr.Button, gr.Checkbox]:
     photo = gr.File(
-        label=f"Photo: drop, paste or click; up to {upload:g} MiB", height=110, elem_id="photo", type="filepath"
+        label=f"Photo: drop, paste or click; up to {upload:g} MiB", height=140, elem_id="photo", type="filepath"
     )
     about = gr.HTML(elem_id="about")
     editor = gr.ImageEditor(
-        label="Paint over what is to be filled",
+        label="Paint the hole",
         elem_id="editor",
         sources=(),
         transforms=(),
@@ -108,7 +108,7 @@ def _inputs(upload: float) -> tuple[gr.File, gr.HTML, gr.ImageEditor, gr.File, g
         visible="hidden",
     )
     with gr.Accordion("Or a mask file (white is the hole)", open=False, elem_id="mask-file"):
-        mask = gr.File(label="Mask, of the photo's size", height=110, elem_id="mask", type="filepath")
+        mask = gr.File(label="Mask, of the photo's size", height=140, elem_id="mask", type="filepath")
         no_mask = gr.Button("Take the mask away", size="sm", visible=False, elem_id="no-mask")
         transparent = gr.Checkbox(label="The transparent part of the photo is hole", visible=False, elem_id="alpha")
     return photo, about, editor, mask, no_mask, transparent
@@ -132,6 +132,6 @@ def _outputs() -> tuple[
         )
         with gr.Row():
             download = gr.DownloadButton("Download", variant="primary", elem_id="download")
-            lossless = gr.DownloadButton("Download as PNG", elem_id="lossless", visible=False)
+            lossless = gr.DownloadButton("Download png", elem_id="lossless", visible=False)
         report = gr.HTML(elem_id="report")
     return result, left, right, slider, report, download, lossless

@@ -44,7 +44,7 @@ class Upload:
 
     def open(self, mode: Literal["rb"], /) -> io.BufferedReader:
         """Open it to read bytes."""
-        return io.BufferedReader(io.BytesIO(self.data))  # type: ignore[arg-type]
+        return io.BufferedReader(io.BytesIO(self.data))
 
     def read_bytes(self) -> bytes:
         """All its bytes."""

@@ -40,7 +40,7 @@ def serving(overrides: Sequence[str], backbones: Sequence[str]) -> Iterator[str]
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refine-app-", ignore_cleanup_errors=True)))
-        stack.enter_context(_environment(GRADIO_TEMP_DIR=str(root), GRADIO_EXAMPLES_CACHE=str(root / "examples")))
+        stack.enter_context(_environment(root, config.host))
         desks = Desks(root / "desks", config.users, config.keep * 60)
         stack.callback(desks.clear)
         line = Line(config.waiting)
@@ -97,7 +97,7 @@ def _launch(page: gr.Blocks, root: Path, networks: Networks) -> str:
             "openapi_url": None,
         },
     )
-    return address
+    return str(address)
 
 
 def _free_port(host: str) -> int:
@@ -115,8 +115,11 @@ def _tidy(desks: Desks, end: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Gradio is told some things in no other way."""
+def _environment(root: Path, host: str) -> Iterator[None]:
+    """Gradio is told some things in no other way. It asks itself whether it is there, for which no proxy is wanted."""
+    variables = {"GRADIO_TEMP_DIR": str(root), "GRADIO_EXAMPLES_CACHE": str(root / "examples")}
+    for name in ("no_proxy", "NO_PROXY"):
+        variables[name] = ",".join(filter(None, [os.environ.get(name), *sorted(LOCAL), host]))
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -26,7 +26,8 @@ def status(work: Work | None, before: int = 0) -> str:
         text = f"Waiting: {before} photo{'s' * (before != 1)} before yours"
     else:
         text = "Stopping ..." if work.stopping else progress.text
-    bar = f'<progress max="1" value="{progress.share:.3f}" aria-label="updates done"></progress>'
+    done = round(100 * progress.share)
+    bar = f'<div class="bar" role="progressbar" aria-valuenow="{done}"><div style="width:{done}%"></div></div>'
     picture = ""
     if progress.picture:
         data = base64.b64encode(progress.picture).decode()

@@ -53,7 +53,7 @@ def _summary(refinement: Refinement, facts: Facts) -> str:
         )
     updates = sum(int(level.updates.item()) for level in levels[1:])
     refined = sum(level.updates.item() > 0 for level in levels[1:])
-    words = [f"{refined} of {len(levels) - 1} levels were refined, with {updates} updates."]
+    words = [f"Refined at {refined} of {len(levels) - 1} finer level{'s' * (len(levels) > 2)}, {updates} updates."]
     if facts.coarse_alone:
         words.append("Fine detail is the network's own; structure follows the coarser level.")
     words.append(

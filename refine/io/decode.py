@@ -20,7 +20,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # Pillow's text shows the address of a buffer
         return "its contents are no image of a supported kind; convert it to PNG"
     if isinstance(error, UnreadableImage | Image.DecompressionBombError):
-        return str(error)
+        return str(error).removesuffix(".")
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it is damaged or cut short ({' '.join(str(error).split()) or type(error).__name__})"
