@@ -39,8 +39,9 @@ def direction(score: str) -> str:
     Args:
         score: Name of the score, such as ``l1_hole_refine``.
     """
-    if score.startswith(MATCH):
-        return "1 is best"
+    for start, best in MATCH.items():
+        if score.startswith(start):
+            return f"{best:g} is best"
     return "more is better" if gain(score, np.array(1.0)) > 0 else "less is better"
 
 
