@@ -108,13 +108,13 @@ def _differences(rows: pl.DataFrame, group: str, arm: str, score: str) -> Scores
 def _family(names: Mapping[str, str], of: Sequence[Factor], cells: Mapping[Level, Scores]) -> Iterator[dict[str, Any]]:
     """The effects that stand side by side, with their adjusted p-values."""
     pairs = itertools.combinations(range(len(of)), 2)
-    found = []
+    found: list[dict[str, Any]] = []
     for places in [*((index,) for index in range(len(of))), *pairs]:
         for changed in itertools.product(*(of[place].levels[1:] for place in places)):
             differences, combinations = _contrast(of, cells, dict(zip(places, changed, strict=True)))
             if len(differences):
-                found.append({**names, **_described(of, places, changed), "combinations": combinations}
-                             | _statistics(differences))  # fmt: skip
+                described = {**_described(of, places, changed), "combinations": combinations}
+                found.append({**names, **described, **_statistics(differences)})
     for row, p_value in zip(found, holm([row["p"] for row in found]), strict=True):
         yield {**row, "p_holm": p_value}
 
