@@ -16,9 +16,9 @@ BASE = "plain"  # the control that images are compared with
 EMPTY = Cell("")
 ABOUT_EFFECTS = (
     "An effect is what a factor's change of level changes: the mean over images of a paired difference, averaged over "
-    "all combinations of the other factors. An interaction is a difference of such differences: what one change adds "
-    "to the other. p (Holm) is adjusted for the effects of one group, arm and score. Effects over groups are those on "
-    "the difference to plain."
+    "the combinations of the other factors, as many as are there. An interaction is a difference of such differences: "
+    "what one change adds to the other. p (Holm) is adjusted for the effects of one group, arm and score. Effects over "
+    "groups are those on the difference to plain."
 )
 
 
@@ -168,10 +168,13 @@ def effect_table(effects: pl.DataFrame, score: str) -> Table:
     rows = []
     for row in of_score.iter_rows(named=True):
         cells = [_name(row[name] or "all") for name in names] + [_name(row["factor"]), _name(row["change"])]
-        cells += [_difference(row), Cell(f"{row['p_holm']:.2g}", row["p_holm"]), Cell(str(row["n"]), row["n"])]
+        cells += [_difference(row), Cell(f"{row['p_holm']:.2g}", row["p_holm"])]
+        cells += [Cell(str(row[name]), row[name]) for name in ("n", "combinations")]
         rows.append(cells)
     caption = f"Effects on {score} ({direction(score)})"
-    return Table(caption, [*names, "factor", "change", "effect [95 %]", "p (Holm)", "n"], rows, len(names) + 2)
+    return Table(
+        caption, [*names, "factor", "change", "effect [95 %]", "p (Holm)", "n", "combinations"], rows, len(names) + 2
+    )
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

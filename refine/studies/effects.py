@@ -113,8 +113,8 @@ def _family(names: Mapping[str, str], of: Sequence[Factor], cells: Mapping[Level
         for changed in itertools.product(*(of[place].levels[1:] for place in places)):
             differences, combinations = _contrast(of, cells, dict(zip(places, changed, strict=True)))
             if len(differences):
-                found.append({**names, **_described(of, places, changed), "combinations": combinations}
-                             | _statistics(differences))  # fmt: skip
+                described = {**_described(of, places, changed), "combinations": combinations}
+                found.append({**names, **described, **_statistics(differences)})
     for row, p_value in zip(found, holm([row["p"] for row in found]), strict=True):
         yield {**row, "p_holm": p_value}
 

@@ -1,5 +1,6 @@
 """Map of where an arm helps: its gain over the network alone, for every combination of two or more factors."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MARKS = {1: "▲", -1: "▼", 0: "·"}  # gain, loss, neither
 COLORS = "PuOr_r"  # two hues that color-blind readers tell apart; white is nothing
+ABSENT = "0.88"  # gray of what was not run
 COLUMNS = 3  # panels side by side
 
 
@@ -126,10 +128,14 @@ def _panel(
     """One heat map, whose numbers stand in its fields with the sign of their intervals."""
     values = np.array([[cells[row, column].mean if (row, column) in cells else np.nan for column in x] for row in y])
     image = axes.imshow(values, cmap=COLORS, vmin=-largest, vmax=largest, aspect="auto")
+    axes.set_facecolor(ABSENT)
+    decimals = max(0, 1 - math.floor(math.log10(largest)))  # two digits of the largest
     for (row, column), one in cells.items():
         shade = "white" if abs(one.mean) > 0.75 * largest else "black"
         place = x.index(column), y.index(row)
-        axes.text(*place, f"{one.mean:+.2g} {MARKS[one.sign]}", ha="center", va="center", fontsize=8, color=shade)
+        axes.text(
+            *place, f"{one.mean:+.{decimals}f} {MARKS[one.sign]}", ha="center", va="center", fontsize=8, color=shade
+        )
     axes.set_xticks(range(len(x)), x)
     axes.set_yticks(range(len(y)), y)
     return image

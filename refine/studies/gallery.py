@@ -35,7 +35,7 @@ class Case:
         key: Name of the image.
         difference: Difference of the first score, arm minus ``plain``.
         arm: Name of the arm.
-        gain: That difference, so that more is better.
+        gain: Gain by the first score: the difference, so that more is better.
     """
 
     kind: str

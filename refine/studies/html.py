@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from refine.studies import contents
@@ -56,23 +56,15 @@ def make(
     parts = {
         "title": study.question,
         "notes": [text.split("\n- ") for text in notes],
-        "scores": _scores(study, tables) if len(compared) else [],
-        "effects": _effects(study, tables),
-        "about_effects": contents.ABOUT_EFFECTS,
         "plots": [_plot(name, svg) for name, svg in plots.items()],
-        "images": list(_images(study, tables)),
         "names": ["input", *study.arms, "truth"],
         "sides": {"left": contents.BASE, "right": next(filter(None, best.values()), None)},
         "sections": list(_sections(study, best, cases)),
         "scale": scale,
-        "runs": contents.run_tables(study, runs),
         "files": files,
-        "controls": list(CONTROLS),
+        **_tables(study, tables, runs),
     }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    template = environment.get_template(TEMPLATE)
+    template = _template()
     for side in SIDES:
         described = [_described(study, tables.results, *pair, side) for pair in zip(cases, shown, strict=True)]
         near = [_near(case, one.closeup, scale, min(side, NEAR)) for case, one in zip(cases, shown, strict=True)]
@@ -82,6 +74,12 @@ def make(
     return page
 
 
+def _template() -> Template:
+    loader = FileSystemLoader(Path(__file__).parent)  # the page includes its style and script, which lie beside it
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    return environment.get_template(TEMPLATE)
+
+
 def _data_url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -89,15 +87,23 @@ def _data_url(kind: str, data: bytes) -> str:
 # --- tables and plots -------------------------------------------------------------------------------------------------
 
 
+def _tables(study: Study, tables: "Tables", runs: Sequence[StudyRun]) -> dict[str, Any]:
+    """All tables of the page, by the template's names for them."""
+    return {
+        "scores": _scores(study, tables) if len(tables.comparisons) else [],
+        "effects": _effects(study, tables),
+        "about_effects": contents.ABOUT_EFFECTS,
+        "images": list(_images(study, tables)),
+        "runs": contents.run_tables(study, runs),
+        "controls": list(CONTROLS),
+    }
+
+
 def _scores(study: Study, tables: "Tables") -> list[dict[str, Table]]:
     """By score the main columns, and what stands behind them."""
-    compared, cost = tables.comparisons, tables.costs
+    given = study, tables.comparisons, tables.costs
     pairs = [
-        {
-            "main": contents.summary(study, compared, cost, score),
-            "details": contents.details(study, compared, cost, score),
-        }
-        for score in study.scores
+        {"main": contents.summary(*given, score), "details": contents.details(*given, score)} for score in study.scores
     ]
     return [pair for pair in pairs if pair["main"].rows]
 

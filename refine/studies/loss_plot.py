@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BAND = 0.18  # opacity of the quartiles
-STYLES = ("-", "--", ":", "-.")  # of arms, where the ten colors begin again
+STYLES = ("-", "--", ":", "-.")  # of arms in turn, so that one that lies under another is seen through its gaps
 
 
 def draw(figure: "Figure", study: Study, runs: Sequence[StudyRun]) -> bool:
@@ -37,7 +37,7 @@ def draw(figure: "Figure", study: Study, runs: Sequence[StudyRun]) -> bool:
     arms = list(dict.fromkeys(arm for _, arm in found))
     for (group, arm), levels in found.items():
         number = arms.index(arm)
-        line = {"color": f"C{number % 10}", "ls": STYLES[number // 10 % len(STYLES)], "lw": 1}
+        line = {"color": f"C{number % 10}", "ls": STYLES[number % len(STYLES)], "lw": 1}
         for place, losses in levels.items():
             axes = panels[groups.index(group), depth - 1 - place]
             low, middle, high = np.quantile(losses, (0.25, 0.5, 0.75), axis=0)

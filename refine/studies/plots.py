@@ -27,7 +27,7 @@ CAPTIONS = {
     "An arrow at the edge with a number: a control lies outside.",
     EFFECTS: "Main effects and interactions of the factors by the first score, with their 95 % intervals.",
     MAP: "Gain over plain for every combination of the factors, so that more is always better. "
-    "▲ gain and ▼ loss: the 95 % interval excludes 0; · neither.",
+    "▲ gain and ▼ loss: the 95 % interval excludes 0; · neither. Gray: no result.",
     STEPS: "The first score against the numbers of one setting, with 95 % intervals.",
     LOSSES: "Loss after each update as a share of the first, level by level: median over images, quartiles as a band.",
     COST: "The first score against the seconds per image; the line joins the arms that none beats in both.",

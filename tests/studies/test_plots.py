@@ -100,7 +100,7 @@ def test_plots_hold_what_the_study_has(where, tmp_path):
     tables = Tables(rows, compare(study, rows), costs(study, rows), effects(study, rows), pl.DataFrame())
     drawn = plots.draw(study, tables, runs)
     assert set(drawn) == {"differences.svg", "effects.svg", "map.svg", "cost.svg"}  # neither numbers nor losses
-    assert all(text in drawn["map.svg"] for text in ("-0.3 ▼", "+0.4 ▲", ">thick<", ">512<"))
+    assert all(text in drawn["map.svg"] for text in ("-0.30 ▼", "+0.40 ▲", ">thick<", ">512<"))
     assert "(thick − thin) × (512 − 256)" in drawn["effects.svg"]
     assert drawn == plots.draw(study, tables, runs)
 
