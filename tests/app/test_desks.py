@@ -42,7 +42,7 @@ def test_the_desk_that_is_idle_longest_makes_room(desks, tmp_path):
 def test_a_desk_whose_work_waits_or_runs_is_not_idle(desks, monkeypatch):
     first, desk = desks.open(None)
     desk.begin(work := work_that())
-    second, _ = desks.open(None)
+    desks.open(None)
     third, _ = desks.open(None)
     assert desks.open(first)[1] is desk and set(desks._desks) == {first, third}
     monkeypatch.setattr("refine.app.desks.time", types.SimpleNamespace(monotonic=lambda: desk.seen + 1001))
