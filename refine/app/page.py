@@ -22,18 +22,18 @@ class Parts:
 
     Attributes:
         token: What the browser keeps to find its desk again.
-        photo: Where a photo is dropped.
-        about: What is known of photo and mask, HTML.
-        editor: Where the hole is painted.
-        mask: Where a mask file is dropped.
+        photo: Area where a photo is dropped.
+        about: Text on photo and mask, HTML.
+        editor: Picture on which the hole is painted.
+        mask: Area where a mask file is dropped.
         no_mask: Button that takes the mask file away.
-        transparent: Whether the transparent part of the photo is hole.
+        transparent: Box that makes the transparent part of the photo hole.
         backbone: Choice of the backbone.
         preset: Choice of the preset.
         run: Button that starts.
         stop: Button that stops.
-        status: How far it is, HTML.
-        result: All that is shown of a result.
+        status: Text and picture of how far it is, HTML.
+        result: Column of all that is shown of a result.
         left: Name of the picture left of the slider.
         right: Name of the picture right of the slider.
         slider: Both pictures.

@@ -167,7 +167,7 @@ def make_sample(photo: Photo, hole: np.ndarray) -> Sample:
     """The sample of ``refine predict`` for a photo of this name and a mask file with this hole.
 
     Args:
-        photo: Photo.
+        photo: Photo that is to be refined.
         hole: ``(H, W)`` bool, True = hole.
 
     Raises:
@@ -185,7 +185,7 @@ def with_hole(photo: Photo, hole: np.ndarray | None) -> np.ndarray:
     """The photo as it is shown, with a hole marked, ``(h, w, 3)`` uint8.
 
     Args:
-        photo: Photo.
+        photo: Photo that is to be refined.
         hole: ``(H, W)`` bool, True = hole; None for none.
     """
     if hole is None or not hole.any():

@@ -79,16 +79,16 @@ class Work:
     """The refinement of one photo. One thread runs it, others read its attributes and may stop it.
 
     Args:
-        photo: Photo.
+        photo: Photo that is to be refined.
         hole: ``(H, W)`` bool, True = hole.
         choice: Names of backbone and preset, as the page shows them.
         make_refiner: Function that makes the refiner; it may take long.
         side: Longest side of the pictures for the page, px.
 
     Attributes:
-        state: Where it stands.
+        state: State of the work.
         message: What is to be said at its end, HTML.
-        notices: Warnings.
+        notices: Warnings that its user should read.
         progress: How far it is.
         views: JPEG by name: hole, plain, upscaled, refined, and steps of the levels.
         files: Bytes of the downloads by name; the first is in the photo's own format.

@@ -57,7 +57,17 @@ def test_settings_and_groups_are_offered_at_the_start_of_a_word(here):
     offered = candidates("refine predict ")
     assert {"input=", "backbone=", "backbone.", "mask_dilate=", "preset="} <= set(offered)
     assert not [text for text in offered if text.startswith("hydra")]
-    assert candidates("refine ") == ["backbones", "check", "fetch", "layers", "masks", "plan", "predict", "study"]
+    assert candidates("refine ") == [
+        "app",
+        "backbones",
+        "check",
+        "fetch",
+        "layers",
+        "masks",
+        "plan",
+        "predict",
+        "study",
+    ]
 
 
 @pytest.mark.skipif(not Path("/bin/bash").exists(), reason="no bash")
