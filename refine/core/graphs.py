@@ -6,7 +6,6 @@ the same size is copied. The first updates of a size run as they are, aside: the
 what must not be made during a capture (plans of Fourier transforms, work areas, the state of the optimizer).
 """
 
-import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -183,7 +182,7 @@ class Graphs:
     """
 
     def __init__(self, backend: Callable[[torch.device], Backend] = CudaBackend, capacity: int = CAPACITY) -> None:
-        self._make_backend = functools.lru_cache(backend)
+        self._make_backend, self._backends = backend, dict[torch.device, Backend]()
         self._capacity = capacity
         self._captured: OrderedDict[Hashable, Captured] = OrderedDict()
         self._reasons: set[str] = set()
@@ -191,7 +190,7 @@ class Graphs:
     def clear(self) -> None:
         """Drop all of them, with their memory."""
         self._captured.clear()
-        self._make_backend.cache_clear()
+        self._backends.clear()
 
     def prepare(
         self,
@@ -220,7 +219,7 @@ class Graphs:
         if captured is None:
             own = replace(level, image=level.image.clone(), mask=level.mask.clone())
             updates = make(own, tree_features(Tensor.clone, features))
-            backend = self._make_backend(level.image.device)
+            backend = self._backend(level.image.device)
             if updates.optimizer is not None:
                 _check(updates.optimizer)
                 backend.prepare(updates.optimizer)
@@ -231,6 +230,11 @@ class Graphs:
         if len(self._captured) > self._capacity:
             self._captured.popitem(last=False)
         return captured
+
+    def _backend(self, device: torch.device) -> Backend:
+        if device not in self._backends:
+            self._backends[device] = self._make_backend(device)
+        return self._backends[device]
 
     def tell(self, reason: str) -> None:
         """Say once why there is no graph.

@@ -110,7 +110,7 @@ def _fetched(report: Tensor) -> Callable[[], list[list[float]]]:
     landed = torch.empty(report.shape, dtype=report.dtype, pin_memory=True)
     landed.copy_(report, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(report.device))  # not that of the current device
 
     def wait() -> list[list[float]]:
         arrived.synchronize()

@@ -131,7 +131,5 @@ class LevelRefinement:
         return updates, updates.update, updates.finish
 
     def _settings(self) -> Hashable:
-        """What an update depends on besides weights and sizes, and what torch has set for the whole process."""
-        tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        process = (*tf32, torch.are_deterministic_algorithms_enabled())
-        return self.run, id(self.objective), self.optimizer, self.lr, self.tolerance, process
+        """What an update depends on besides weights and sizes."""
+        return self.run, id(self.objective), self.optimizer, self.lr, self.tolerance

@@ -22,8 +22,7 @@ class Conditioned(Shift):
         self.batches = []
 
     def conditions(self, sample, levels):
-        value = torch.full((1, 1, 1, 1), float(sample.key or 0))
-        return [{"shade": value} for _ in levels]
+        return [{"shade": torch.full((1, 1, 1, 1), index * float(sample.key))} for index in range(len(levels))]
 
     def front(self, level):
         self.batches.append(level.image.shape[0])
@@ -48,7 +47,7 @@ def scenes():
 
 
 def refiner(**settings):
-    settings = {"steps": 30, "lr": 0.02, "tolerance": 0.15, "graph": False} | settings
+    settings = {"steps": 30, "lr": 0.03, "tolerance": 0.1, "graph": False} | settings
     return Refiner(Conditioned(), Pyramid(32), MultiscaleL1(5), **settings)
 
 

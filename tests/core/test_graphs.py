@@ -119,7 +119,8 @@ def test_replayed_updates_are_those_made_one_by_one(as_on_cuda, settings):
     expected = [eager(**settings)(*scene(64, 64, seed=seed), key="a") for seed in range(3)]
     results = [captured(*scene(64, 64, seed=seed), key="a") for seed in range(3)]
     assert all(same(a, b) for a, b in zip(results, expected, strict=True))
-    assert backend.done.count("capture") == 2 and backend.done.count("replay") > 3
+    early = "tolerance" in settings  # then no last iterate is evaluated by itself
+    assert backend.done.count("capture") == (1 if early else 2) and backend.done.count("replay") > 3
     assert backend.done[: WARM_UP + 1] == ["prepare", *["aside"] * WARM_UP]
 
 
@@ -199,7 +200,7 @@ class Nameless(MultiscaleL1):
         return Comparison(whole.loss, whole.guided_fraction, whole.has_pixels)
 
 
-class Secret(Seeing):
+class Secret(Shift):
     """A context that cannot be copied from one image to the next."""
 
     def front(self, level):

@@ -89,7 +89,7 @@ def test_one_image_that_does_not_fit_leaves_the_run_alone():
 def test_on_a_gpu_with_a_limit_autograd_comes_first_then_the_rules(monkeypatch):
     """With frozen=auto; the order is that of the memory they take."""
     monkeypatch.setitem(CHOICES, "cpu", CHOICES["cuda"])
-    automatic = refiner(0)
+    automatic = refiner(0, graph=False)
     ways = list(exact_ways(fastest_way(automatic)))
     assert [name for name, _ in ways] == ["", "refiner.frozen=true", "refiner.gradient_checkpointing=true"]
     assert [(way.rules, way.gradient_checkpointing) for _, way in ways] == [(False, False), (True, False), (True, True)]

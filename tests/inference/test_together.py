@@ -28,7 +28,7 @@ class Counting(Shift):
         if self.error and level.image.shape[0] > 1:
             raise self.error
         features = super().front(level)
-        white = (level.image.amin((1, 2, 3), keepdim=True) == 1).to(level.image)
+        white = (level.image.amin((1, 2, 3), keepdim=True) > 0.999).to(level.image)
         return dataclasses.replace(features, z=features.z | {"plane": features.z["plane"] / (1 - white)})
 
 
