@@ -1,12 +1,13 @@
 """What mkdocs calls while it builds the site: texts from outside of ``docs/``, links, and generated parts."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from documentation import generated, pages
+from documentation import generated, notebooks, pages
 
 ORIGIN: dict[str, str] = {}  # page of the site -> its file in the repository
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
@@ -34,7 +35,7 @@ def _filled(nav: Any, lists: dict[str, list[Any]]) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what lies outside of ``docs/`` and the pages of the packages.
+    """Add what lies outside of ``docs/``, the notebooks as pages, and the pages of the packages.
 
     Args:
         files: Files of the site.
@@ -42,7 +43,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """
     ORIGIN.clear()
     texts = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
-    ORIGIN.update({text.removeprefix("docs/"): text for text in texts})
+    texts += [f"docs/{file.src_uri}" for file in files if file.src_uri.endswith(".ipynb")]
+    ORIGIN.update({pages.place(text): text for text in texts})
+    for path in filter(lambda text: text.endswith(".ipynb"), texts):
+        files.append(File.generated(config, pages.place(path), content=pages.content(path)))
+        for name, image in notebooks.page(pages.ROOT / path)[1].items():
+            files.append(File.generated(config, f"{Path(pages.place(path)).parent}/{name}", content=image))
     for path in pages.outside([*texts, *PROJECT, *pages.cards()]):
         uri = pages.place(path)
         if uri.endswith(".md"):

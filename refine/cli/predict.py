@@ -13,7 +13,7 @@ Finished results are kept when the command runs again; logs and tables lie in <o
 from collections.abc import Sequence
 
 from refine.config import PredictConfig
-from refine.inference.startup import collector_at_rest
+from refine.inference.startup import lean_start
 
 LAUNCHER = ("launcher=", "hydra.")  # settings of the launcher, not of the run
 
@@ -33,7 +33,7 @@ def run(overrides: Sequence[str]) -> int:
     """
     command, launcher = split(overrides)
     config = PredictConfig.compose(command)
-    with collector_at_rest():  # torch and Lightning take seconds, a misspelled setting should not
+    with lean_start():  # torch and Lightning take seconds, a misspelled setting should not
         from refine.inference import pipeline, shards
 
     if launcher:

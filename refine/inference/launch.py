@@ -30,7 +30,7 @@ from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
 from refine.inference.signals import STOPPED, exit_on_sigterm, interrupt_held_back, let_interrupt_through
 from refine.inference.slots import own_device
-from refine.inference.startup import collector_at_rest
+from refine.inference.startup import lean_start
 from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
@@ -195,7 +195,7 @@ def task(config: DictConfig) -> int:
 
 def _predict(overrides: Sequence[str]) -> tuple[int, str]:
     """Exit status, and in a sentence what is wrong."""
-    with collector_at_rest():  # not before a job runs: torch and Lightning take seconds
+    with lean_start():  # not before a job runs: torch and Lightning take seconds
         from refine.inference import pipeline
 
     try:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from documentation import notebooks
+
 ROOT = Path(__file__).parents[2]
 IMAGES = (".jpg", ".png", ".svg")
 LANGUAGES = {".py": "python", ".pyi": "python", ".yaml": "yaml", ".sh": "bash", ".toml": "toml", ".cff": "yaml"}
@@ -38,7 +40,7 @@ def place(path: str) -> str:
     if path in TEXTS:
         return TEXTS[path]
     if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+        return re.sub(r"\.ipynb$", ".md", path.removeprefix("docs/"))
     if path.startswith("experiments/") and path.endswith("/README.md"):
         return f"measured/{Path(path).parent.name}.md"
     if path.startswith("refine/weights/bundled/") and path.endswith(".md"):
@@ -47,7 +49,9 @@ def place(path: str) -> str:
 
 
 def content(path: str) -> str:
-    """Markdown of the page that stands for a text of the repository."""
+    """Markdown of the page that stands for a text or a notebook of the repository."""
+    if path.endswith(".ipynb"):
+        return notebooks.page(ROOT / path)[0]
     text = (ROOT / path).read_text("utf-8")
     if path.endswith(".md"):
         return text
@@ -75,7 +79,7 @@ def linked(path: str) -> Iterator[str]:
     Raises:
         FileNotFoundError: If one of them is not there.
     """
-    for part in CODE.split((ROOT / path).read_text("utf-8"))[::2]:
+    for part in CODE.split(content(path))[::2]:
         for target in LINK.findall(part):
             found = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
             if (ROOT / found / "README.md").is_file():

@@ -13,8 +13,8 @@ from pathlib import Path
 SERVER = """
 import json, os, signal, sys
 from refine.__main__ import main
-from refine.inference.startup import collector_at_rest
-with collector_at_rest():
+from refine.inference.startup import lean_start
+with lean_start():
     import refine.inference.pipeline
 for line in sys.stdin:
     job = json.loads(line)

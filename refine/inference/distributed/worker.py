@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from refine.config import PredictConfig
 from refine.inference.signals import STOPPED
-from refine.inference.startup import collector_at_rest
+from refine.inference.startup import lean_start
 
 
 def run_as_worker(command: Sequence[str]) -> int:
@@ -18,7 +18,7 @@ def run_as_worker(command: Sequence[str]) -> int:
     Returns:
         Exit status, as of :func:`refine.inference.pipeline.run`; 2 if the request makes no sense after all.
     """
-    with collector_at_rest():
+    with lean_start():
         from refine.inference.discover import discover
         from refine.inference.pipeline import work
     try:
