@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
+from refine.core.strips import is_large, strips
 from refine.core.types import Level
 
 ANY_CONTACT = 1e-8  # the smallest blurred contact with a hole is far larger, float noise far smaller
@@ -29,6 +30,8 @@ def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tens
     Returns:
         ``(B, C, *size)``.
     """
+    if image.shape[1] > 1 and is_large(image):  # each channel alone, so that less lies there at a time
+        return torch.cat([downscale(image[:, c : c + 1], size, factor) for c in range(image.shape[1])], dim=1)
     sigma = factor / 2
     return F.interpolate(gaussian(image, sigma, round(2 * sigma)), size=size, mode="bilinear", align_corners=False)
 
@@ -45,8 +48,19 @@ def gaussian(image: Tensor, sigma: float, radius: int) -> Tensor:
         ``(B, C, H, W)``.
     """
     border = "reflect" if min(image.shape[-2:]) > radius else "replicate"
-    blurred: Tensor = gaussian_blur2d(image, 2 * radius + 1, (sigma, sigma), border_type=border)
-    return blurred
+
+    def blur(part: Tensor) -> Tensor:
+        blurred: Tensor = gaussian_blur2d(part, 2 * radius + 1, (sigma, sigma), border_type=border)
+        return blurred
+
+    if image.requires_grad or not is_large(image):
+        return blur(image)
+    result, height = torch.empty_like(image), image.shape[-2]
+    for rows in strips(image):  # each with the rows that the filter reaches
+        first, last = max(0, rows.start - radius), min(rows.stop + radius, height)
+        part = image[..., first:last, :].contiguous()  # or convolutions take several times as long
+        result[..., rows, :] = blur(part)[..., rows.start - first : rows.stop - first, :]
+    return result
 
 
 def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:

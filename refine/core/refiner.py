@@ -165,6 +165,8 @@ class Refiner:
                 inputs = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, inputs, on_step))
             result = Refinement.stack(refined)
+            if (image.device, image.dtype) == (device, dtype):  # known pixels are this image's already
+                return result
             return replace(result, image=composite(result.image, image, mask))
 
     def _scales(self, sample: Sample) -> list[tuple[Tensor, Tensor]]:
@@ -197,7 +199,7 @@ class Refiner:
             warn_of_one_level(levels[0].size, self.pyramid.smallest_side)
         if not sample.mask.any():
             start = time.perf_counter()
-            return Refinement(sample.image, tuple(LevelResult.of(x, x.crop(x.image), start) for x in levels))
+            return Refinement(sample.image.clone(), tuple(LevelResult.of(x, x.crop(x.image), start) for x in levels))
         results: list[LevelResult] = []
         for index, level in enumerate(levels):
             guide = results[-1].image if results else level.image
