@@ -165,9 +165,8 @@ class Refiner:
                 inputs = conditions and [{k: v[b : b + 1] for k, v in level.items()} for level in conditions]
                 refined.append(self._refine_image(sample, inputs, on_step))
             result = Refinement.stack(refined)
-            if (image.device, image.dtype) == (device, dtype):  # known pixels are this image's already
-                return result
-            return replace(result, image=composite(result.image, image, mask))
+            same = (image.device, image.dtype) == (device, dtype)  # then known pixels are this image's already
+            return result if same else replace(result, image=composite(result.image, image, mask))
 
     def _scales(self, sample: Sample) -> list[tuple[Tensor, Tensor]]:
         return self.pyramid.scales(sample.image, sample.mask)
