@@ -29,9 +29,9 @@ from refine.core.windows import Groups
 from refine.io.files import hash_settings, write_atomic
 from refine.weights.download import cache_folder
 
-# Per pixel of the image at full size, measured with small holes in photos of 1 to 16 MP:
-ENGINE_BYTES = 76  # what the engine keeps of it besides the network's work
-RUN_BYTES = 45  # what reading, scoring and writing add to that at the peak
+# Per pixel of the image at full size, measured with small holes in photos of 24 and 50 MP:
+ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
+RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 512)  # px, of the squares that are measured
 UPDATES = 2  # of each measurement
 SMALLEST_CONTEXT = 16  # px, of the smallest window that is worth naming

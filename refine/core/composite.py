@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from refine.core.strips import strips
+
 
 def composite(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """Clamp a prediction to [0, 1] and put it into the hole; known pixels stay bit-exact.
@@ -15,4 +17,8 @@ def composite(prediction: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``(B, 3, H, W)`` in [0, 1], with the image's dtype and device.
     """
-    return torch.where(mask > 0, prediction.clamp(0, 1).to(image), image)
+    result = torch.empty_like(image)
+    for rows in strips(image):
+        part = (..., rows, slice(None))
+        result[part] = torch.where(mask[part] > 0, prediction[part].clamp(0, 1).to(image), image[part])
+    return result

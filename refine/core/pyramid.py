@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from kornia.filters import filter2d_separable, gaussian_blur2d, get_gaussian_kernel1d
 from torch import Tensor
 
+from refine.core.strips import is_large, strips
 from refine.core.types import Level
 
 ANY_CONTACT = 1e-8  # the smallest blurred contact with a hole is far larger, float noise far smaller
 ALL_HOLE = 1 - 1e-4  # bilinear downscaling of ones may give 0.99999994; equality with 1 would punch holes
-LARGE = 256 * 256  # px from which on kornia has a faster way on a CPU, where no gradient is wanted
+FASTER = 256 * 256  # px from which on kornia has a faster way on a CPU, where no gradient is wanted
 PADDINGS = ("reflect", "symmetric", "replicate")
 
 
@@ -31,6 +32,8 @@ def downscale(image: Tensor, size: tuple[int, int], factor: float = 2.0) -> Tens
     Returns:
         ``(B, C, *size)``.
     """
+    if image.shape[1] > 1 and is_large(image):  # each channel alone, so that less lies there at a time
+        return torch.cat([downscale(image[:, c : c + 1], size, factor) for c in range(image.shape[1])], dim=1)
     sigma = factor / 2
     return F.interpolate(gaussian(image, sigma, round(2 * sigma)), size=size, mode="bilinear", align_corners=False)
 
@@ -47,8 +50,19 @@ def gaussian(image: Tensor, sigma: float, radius: int) -> Tensor:
         ``(B, C, H, W)``.
     """
     border = "reflect" if min(image.shape[-2:]) > radius else "replicate"
+    if image.requires_grad or not is_large(image):
+        return _blur(image, sigma, radius, border)
+    result, height = torch.empty_like(image), image.shape[-2]
+    for rows in strips(image):  # each with the rows that the filter reaches
+        first, last = max(0, rows.start - radius), min(rows.stop + radius, height)
+        part = image[..., first:last, :].contiguous()  # or convolutions take several times as long
+        result[..., rows, :] = _blur(part, sigma, radius, border)[..., rows.start - first : rows.stop - first, :]
+    return result
+
+
+def _blur(image: Tensor, sigma: float, radius: int, border: str) -> Tensor:
     size, height, width = 2 * radius + 1, *image.shape[-2:]
-    on_cpu = image.device.type == "cpu" and not image.requires_grad and height * width >= LARGE
+    on_cpu = image.device.type == "cpu" and not image.requires_grad and height * width >= FASTER
     blurred: Tensor
     if on_cpu or image.dtype not in (torch.float32, torch.float64):
         blurred = gaussian_blur2d(image, size, (sigma, sigma), border_type=border)

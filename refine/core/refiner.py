@@ -188,6 +188,8 @@ class Refiner:
                 tell = on_step and functools.partial(_tell, on_step, part[0])
                 refined.append(self._refine_image(samples, inputs, tell))
             result = Refinement.stack(refined)
+            if self.blend == "none" and (image.device, image.dtype) == (device, dtype):
+                return result  # known pixels are this image's already
             final = blended(result.levels[-1].prediction, image, mask, self.blend)
             return replace(result, image=composite(final, image, mask))
 
@@ -237,7 +239,7 @@ class Refiner:
             warn_of_one_level(levels[0].size, self.pyramid.smallest_side)
         if not any(sample.mask.any() for sample in samples):
             start = time.perf_counter()
-            return Refinement(samples[0].image, tuple(unrefined(x, x.crop(x.image), start) for x in levels))
+            return Refinement(samples[0].image.clone(), tuple(unrefined(x, x.crop(x.image), start) for x in levels))
         results: list[LevelResult] = []
         for index, level in enumerate(levels):
             guide = results[-1].image if results else level.image

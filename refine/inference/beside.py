@@ -18,6 +18,7 @@ from refine.data.dataset import PairDataset
 from refine.data.pairs import Failure
 
 PIXELS = 8_000_000  # that may be read but not refined yet, and as many that may be refined but not written yet
+BYTES = 45  # of memory that each of these pixels takes at most, its scores included
 ON_A_GPU = 4  # threads of each kind where a GPU refines: the CPU has little else to do
 
 

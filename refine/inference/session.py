@@ -6,11 +6,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from refine.analysis.peak_memory import MIB, resident
-from refine.analysis.plan import RUN_BYTES, MemoryLimit, calibrated_ways
+from refine.analysis.plan import MemoryLimit, calibrated_ways
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_dataset, make_refiner
-from refine.inference.beside import PIXELS, threads_beside
+from refine.inference.beside import BYTES, PIXELS, threads_beside
 from refine.inference.callbacks.cost import CostMeter
 from refine.inference.callbacks.evaluation import Scoring
 from refine.inference.callbacks.live_progress import LiveProgress
@@ -94,7 +94,7 @@ def memory_limit(session: Session) -> MemoryLimit | None:
         return None
     before = resident(refiner.backbone.device)
     if refiner.backbone.device.type == "cpu" and threads_beside(config.workers, refiner.backbone.device):
-        before += 2 * PIXELS * RUN_BYTES / MIB  # images that are read or written meanwhile
+        before += 2 * PIXELS * BYTES / MIB  # images that are read or written meanwhile
     return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
 
 

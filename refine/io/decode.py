@@ -108,7 +108,8 @@ def _isobmff_depths(data: bytes) -> set[int]:
 def planes_8(image: Image.Image) -> np.ndarray:
     """``(H, W, 1..4)`` uint8: gray stays gray, 1 bit becomes gray, all else RGB; with alpha where there is any."""
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    return np.atleast_3d(np.asarray(image.convert(mode + "A" if image.has_transparency_data else mode)))
+    mode += "A" if image.has_transparency_data else ""
+    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
 def _upper_8(planes: np.ndarray, format: str | None) -> np.ndarray:

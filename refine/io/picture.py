@@ -100,8 +100,10 @@ def to_tensor(picture: Picture) -> Tensor:
     Returns:
         ``(1, 3, H, W)`` float32 in [0, 1]; gray is repeated.
     """
-    color = picture.pixels.transpose(2, 0, 1).astype(np.float32) / np.iinfo(picture.pixels.dtype).max
-    return torch.from_numpy(np.repeat(color, 3 // len(color), axis=0))[None]
+    color = np.empty((3, *picture.size), np.float32)
+    top = np.float32(np.iinfo(picture.pixels.dtype).max)
+    np.divide(picture.pixels.transpose(2, 0, 1), top, out=color, dtype=np.float32, casting="same_kind")
+    return torch.from_numpy(color)[None]
 
 
 def mask_to_tensor(mask: np.ndarray) -> Tensor:

@@ -14,6 +14,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from refine.core.inputs import check_inputs
 from refine.core.pyramid import downscale, shrink_mask
+from refine.core.strips import strips
 from refine.core.types import Refinement
 from refine.metrics.seam import seam
 from refine.metrics.structure import ZEROS, Means, multiscale, scales, similarity
@@ -34,7 +35,9 @@ def l1(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
         ValueError: The sizes differ.
     """
     image, truth, pixels = _cropped(*_checked(image, truth, mask))
-    return _mean((image - truth).abs(), pixels)
+    parts = [(..., rows, slice(None)) for rows in strips(image)]
+    sums = [_sums((image[part] - truth[part]).abs(), pixels[part]) for part in parts]
+    return _ratio(torch.stack(sums).sum(0))
 
 
 def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -211,9 +214,18 @@ def _cropped(image: Tensor, truth: Tensor, pixels: Tensor) -> tuple[Tensor, Tens
 
 def _mean(values: Tensor, pixels: Tensor) -> Tensor:
     """``(B,)`` float32: mean of ``(B, C, H, W)`` over the pixels ``(B, 1, H, W)``, NaN where there are none."""
+    return _ratio(_sums(values, pixels))
+
+
+def _sums(values: Tensor, pixels: Tensor) -> Tensor:
+    """``(2, B)`` float64: sum of ``(B, C, H, W)`` over the pixels ``(B, 1, H, W)``, and how many values that are."""
     counted = torch.where(pixels, values, 0.0)  # where, so that NaN outside stays outside
     total = counted.flatten(1).sum(1, dtype=torch.float64)  # summed so, and not copied so: large photos
-    return (total / (pixels.flatten(1).sum(1, dtype=torch.float64) * values.shape[1])).float()
+    return torch.stack([total, pixels.flatten(1).sum(1, dtype=torch.float64) * values.shape[1]])
+
+
+def _ratio(sums: Tensor) -> Tensor:
+    return (sums[0] / sums[1]).float()
 
 
 def _undefined(image: Tensor) -> Tensor:

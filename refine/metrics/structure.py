@@ -28,8 +28,8 @@ class Means(NamedTuple):
     """Means over the same pixels, NaN where there are none.
 
     Attributes:
-        similarity: SSIM.
-        contrast: Its part without the luminance.
+        similarity: Mean of SSIM, at most 1.
+        contrast: Mean of its part without the luminance, at most 1.
     """
 
     similarity: float

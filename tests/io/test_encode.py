@@ -1,6 +1,7 @@
 """A picture -> the bytes of a file: other readers see the same, and what would be lost is refused beforehand."""
 
 import io
+import sys
 
 import cv2
 import numpy as np
@@ -93,3 +94,14 @@ def test_exif_that_jpg_cannot_hold_is_refused_beforehand():
 def test_bmp_warns_that_it_has_no_profile():
     with pytest.warns(UserWarning, match="format=png"):
         encode(picture_of(random_planes(3), icc=ICC), "bmp")
+
+
+@pytest.mark.parametrize("strip", [1, 100, 271])
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 4)])
+def test_a_large_png_is_packed_in_strips(tmp_path, monkeypatch, strip, dtype, channels):
+    picture = picture_of(random_planes(channels, dtype, 41, 29))
+    whole = encode(picture, "png")
+    monkeypatch.setattr(sys.modules["refine.io.encode"], "_STRIP", strip)  # the package has a function of that name
+    (tmp_path / "a.png").write_bytes(encode(picture, "png"))
+    assert np.array_equal(read_picture(tmp_path / "a.png").planes, picture.planes)
+    assert abs((tmp_path / "a.png").stat().st_size - len(whole)) <= 16

@@ -168,3 +168,15 @@ def test_a_real_heic_by_the_real_plug_in(tmp_path):
     with Image.open(io.BytesIO(encode(picture, "png"))) as written:
         assert written.getexif().get(ExifTags.Base.Orientation, 1) == 1
         assert written.getexif()[ExifTags.Base.Artist] == "somebody"
+
+
+@pytest.mark.parametrize("layout", [{}, {"compression": "zlib", "tile": (32, 32)}, {"rowsperstrip": 7}])
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.uint16, 3)])
+def test_big_tiff(tmp_path, dtype, channels, layout):
+    """TIFF with 64-bit offsets, which files beyond 4 GiB need."""
+    tifffile = pytest.importorskip("tifffile")
+    planes = random_planes(channels, dtype, 70, 90)
+    values, kind = (planes, "rgb") if channels == 3 else (planes[..., 0], "minisblack")
+    tifffile.imwrite(tmp_path / "a.tif", values, bigtiff=True, photometric=kind, **layout)
+    assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
+    assert np.array_equal(read_picture(tmp_path / "a.tif").planes, planes)
