@@ -216,7 +216,13 @@ def _calibration_file(refiner: Refiner, threads: int, folder: Path | None) -> Pa
         "machine": machine_name(refiner.backbone.device),
         "threads": threads,
         "backbone": refiner.backbone.fingerprint(),
-        "refiner": [refiner.precision, refiner.rules, refiner.gradient_checkpointing, bool(refiner.compiled)],
+        "refiner": [
+            refiner.precision,
+            refiner.rules,
+            refiner.gradient_checkpointing,
+            bool(refiner.compiled),
+            refiner.backbone.strips,
+        ],
         "optimize": [refiner.optimize, any(refiner.steps)],
     }
     return (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"

@@ -72,7 +72,8 @@ class SequentialBackbone(FrontRear):
     def front(self, level: Level) -> Features:
         """See :class:`FrontRear`."""
         first, *others = self.cuts
-        parts = self.parts(self.sequence[: self.first_block + first](self._laid_out(self.enter(level))))
+        trunk = self.sequence[self.first_block : self.first_block + first]
+        parts = self.parts(trunk(self.stem(self._laid_out(self.enter(level)))))
         z = {self._name(name, first): tensor for name, tensor in parts.items()}
         offsets = {self._name(name, cut): torch.zeros_like(x) for cut in others for name, x in parts.items()}
         return Features(z | offsets)
@@ -80,10 +81,18 @@ class SequentialBackbone(FrontRear):
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
         x: Any = None
-        *trunk, up = self.stages
+        *trunk, _ = self.stages
         for cut, stage in zip(self.cuts, trunk, strict=True):
             x = stage(self._moved(x, features, cut))
-        return self.leave(up(x))
+        return self.leave(self.head(x))
+
+    def stem(self, x: Tensor) -> Any:
+        """The layers before the trunk."""
+        return self.sequence[: self.first_block](x)
+
+    def head(self, x: Any) -> Tensor:
+        """The layers after the trunk."""
+        return self.stages[-1](x)  # type: ignore[no-any-return]
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:

@@ -35,6 +35,7 @@ class FrontRear(nn.Module, ABC):
         output_settings: Names of the attributes that change the prediction, for :meth:`fingerprint`. A class with an
             ``__init__`` of its own that does not name them has all arguments of its constructor recorded.
         name: Name in messages; that of its class if empty.
+        strips: Whether layers at full size run in strips, see :meth:`stripped`.
         fills_parts: Whether a part of a photo can be filled by itself, as windows do; False where what it is told in
             ``conditions`` lies in files of the whole photo.
     """
@@ -47,6 +48,7 @@ class FrontRear(nn.Module, ABC):
     weights_hash: str = ""
     name: str = ""
     fills_parts: bool = True
+    strips: bool = False
     _arguments: Mapping[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -121,6 +123,14 @@ class FrontRear(nn.Module, ABC):
         whole.
         """
         return ()
+
+    def stripped(self) -> "FrontRear | None":
+        """This network with its layers at full size run in strips: the same prediction and gradient in less memory.
+
+        Returns:
+            A copy that shares the weights; None where nobody has said how to do that.
+        """
+        return None
 
     def checked_layers(self, names: Sequence[str] | str | None, needed: bool) -> tuple[str, ...]:
         """The names of ``refiner.optimize`` as layers of this network.

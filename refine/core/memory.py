@@ -45,7 +45,7 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
             torch.cuda.empty_cache()
     height, width = args[0].shape[-2:]
     raise OutOfMemory(
-        f"{width}x{height} px: {reason}, gradient checkpointing included. With other pixels less is needed: "
+        f"{width}x{height} px: {reason}, with {attempt or 'these settings'} too. With other pixels less is needed: "
         f"{_smaller(refiner)}; or set device=cpu."
     )
 
@@ -60,14 +60,22 @@ def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
         The setting that a copy stands for, empty for the refiner itself; and the copy, its network shared.
     """
     yield "", refiner
-    if refiner.frozen == "auto" and not refiner.rules and not refiner.compiled:
+    if refiner.compiled:
+        return
+    if refiner.frozen == "auto" and not refiner.rules:
         refiner = copy.copy(refiner)
         refiner.rules = True
         yield "refiner.frozen=true", refiner
-    if any(refiner.steps) and not refiner.gradient_checkpointing and not refiner.compiled:
-        less = copy.copy(refiner)
+    less, settings = copy.copy(refiner), []
+    if any(refiner.steps) and not refiner.gradient_checkpointing:
         less.gradient_checkpointing = True
-        yield "refiner.gradient_checkpointing=true", less
+        settings.append("refiner.gradient_checkpointing=true")
+        yield settings[0], less
+    stripped = None if refiner.backbone.strips or refiner.precision != "32" else refiner.backbone.stripped()
+    if stripped is not None:
+        less = copy.copy(less)
+        less.backbone = stripped
+        yield " ".join([*settings, "backbone.strips=true"]), less
 
 
 def fastest_way(refiner: Refiner) -> Refiner:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from refine.backbones.lama.adapter import LaMa
+from refine.backbones.lama.generator import LaMaConfig
 from refine.core.backbone import FrontRear
 from refine.core.choices import CHOICES
 from refine.core.memory import OutOfMemory, exact_ways, fastest_way, refine_in_memory
@@ -69,6 +71,33 @@ def test_the_second_attempt_gives_the_same_pixels_and_leaves_the_refiner_alone(e
 def test_what_does_not_fit_at_all_is_a_sentence_with_what_to_set(settings, advice):
     with pytest.raises(OutOfMemory, match=f"64x64 px: out of memory on cpu, .*: {advice}; or set device=cpu"):
         refine_in_memory(refiner(9, **settings), *scene())
+
+
+@pytest.mark.filterwarnings("ignore:.*(once more|RANDOM)")
+@pytest.mark.parametrize("rung", [0, 1, 2, 3])
+def test_every_rung_saves_what_the_one_before_could_not(rung, monkeypatch):
+    """Memory runs out in all ways before the given one; after the last, the image fails with a sentence."""
+    sizes = LaMaConfig(width=4, downsamplings=2, blocks=1, global_channels=12)
+    made = Refiner(LaMa("random", native_size=32, sizes=sizes), Pyramid(32), MultiscaleL1(3), steps=2)
+    ways = [way for _, way in exact_ways(made)]
+    settings = [(way.gradient_checkpointing, way.backbone.strips) for way in ways]
+    assert settings == [(False, False), (True, False), (True, True)]
+    expected, tried, refine = made(*scene()).image, [], Refiner._refine_level
+
+    def short_of_memory(self, *args):
+        tried.append((self.gradient_checkpointing, self.backbone.strips))
+        if settings.index(tried[-1]) < rung:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
+        return refine(self, *args)
+
+    monkeypatch.setattr(Refiner, "_refine_level", short_of_memory)
+    if rung < len(ways):
+        assert torch.equal(refine_in_memory(made, *scene()).image, expected)
+        assert tried == settings[: rung + 1]
+    else:
+        with pytest.raises(OutOfMemory, match=r"with refiner.gradient_checkpointing=true backbone.strips=true too"):
+            refine_in_memory(made, *scene())
+    assert not made.gradient_checkpointing and not made.backbone.strips
 
 
 def test_other_errors_are_no_matter_of_memory():

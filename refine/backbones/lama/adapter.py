@@ -7,12 +7,15 @@ The cut lies before a residual block; ``cut=0``, the output of the downscaler, i
 carries two tensors, ``local`` and ``global``; the regular trunk one, ``features``.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from os import PathLike
 
 import torch
 from torch import Tensor, nn
 
+from refine.autograd.strips import in_strips
 from refine.backbones.build import sized_network, unfilled
 from refine.backbones.lama.fold import fold as fold_norms
 from refine.backbones.lama.fourier import Pair
@@ -20,6 +23,9 @@ from refine.backbones.lama.generator import ACTIVATIONS, FFC_MARKER, REGULAR_MAR
 from refine.backbones.sequential import SequentialBackbone, checked_cuts
 from refine.core.types import Level
 from refine.weights.checkpoint import Checkpoint, UnusableWeights, hash_state, load_strictly, read_checkpoint, submodule
+
+STRIP = 128  # px, height of a strip
+HALO = 3  # rows of the trunk that the layers beside it see beyond a row; with one downsampling 2.5, with three 2.1
 
 
 class LaMa(SequentialBackbone):
@@ -39,6 +45,8 @@ class LaMa(SequentialBackbone):
             up to rounding. False for the state dict with the keys of the weights; a folded one cannot be given others.
         channels_last: Feature maps in channels-last format on a CPU, and on CUDA in half precision: less time, the same
             prediction up to rounding.
+        strips: Run the layers before and after the trunk in strips of rows: the same prediction, bit by bit, in less
+            memory and more time.
 
     Raises:
         UnusableWeights: If the file is no LaMa generator; the message says what is missing.
@@ -58,6 +66,7 @@ class LaMa(SequentialBackbone):
         name: str = "lama",
         fold: bool = True,
         channels_last: bool = True,
+        strips: bool = False,
     ) -> None:
         super().__init__()
         files = "official folder, its zip, a state dict, or the TorchScript big-lama.pt"
@@ -68,6 +77,7 @@ class LaMa(SequentialBackbone):
         if fold:
             fold_norms(self.model)
         self.channels_last = channels_last
+        self.strips = strips
         stride = 2**self.sizes.downsamplings
         self.cuts = checked_cuts(cut, self.sizes.blocks)
         self.first_block = self.sizes.first_block
@@ -90,7 +100,35 @@ class LaMa(SequentialBackbone):
         a single block never pays, and nor does a short trunk or that of the regular generator.
         """
         pays = self.sizes.kind == "ffc" and 3.5 * self.sizes.blocks > 32
-        return self.stages if pays else ()
+        return (self.stages[:-1] if self.strips else self.stages) if pays else ()
+
+    def stripped(self) -> "LaMa":
+        """See :class:`refine.core.backbone.FrontRear`."""
+        stripped = copy.copy(self)
+        stripped.strips = True
+        return stripped
+
+    def stem(self, x: Tensor) -> Pair | Tensor:
+        """See :class:`SequentialBackbone`."""
+        if not self.strips:
+            return super().stem(x)  # type: ignore[no-any-return]
+        layers, stride = super().stem, 2**self.sizes.downsamplings
+        found = in_strips(
+            lambda x: tuple(self.parts(layers(x)).values()), [x], Fraction(1, stride), STRIP, HALO * stride
+        )
+        return self.join(dict(zip(_parts(self.sizes), found, strict=True)))
+
+    def head(self, x: Pair | Tensor) -> Tensor:
+        """See :class:`SequentialBackbone`."""
+        if not self.strips:
+            return super().head(x)
+        layers, (names, tensors) = super().head, zip(*self.parts(x).items(), strict=True)
+
+        def of_tensors(*tensors: Tensor) -> tuple[Tensor]:
+            return (layers(self.join(dict(zip(names, tensors, strict=True)))),)
+
+        stride = 2**self.sizes.downsamplings
+        return in_strips(of_tensors, tensors, Fraction(stride), STRIP // stride, HALO)[0]
 
     def enter(self, level: Level) -> Tensor:
         """See :class:`SequentialBackbone`."""
