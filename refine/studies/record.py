@@ -69,7 +69,7 @@ def what_was_run(runs: Sequence[StudyRun]) -> dict[str, str]:
         "Versions": _joined(versions),
         "Code": _joined(job.get("code") for job in jobs),
         "Machine": _joined(job.get("machine") for job in jobs),
-        "Jobs at once": _joined(job.get("jobs_at_once") for job in jobs),
+        "Jobs at once": _joined(job.get("jobs_at_once", UNKNOWN) or "as many as the launcher starts" for job in jobs),
         "Seeds": _joined(_seeds(run) for run in runs if read_job(run.folder)),
         "In every arm": " ".join(in_every_run(runs)) or "nothing",
     }

@@ -118,8 +118,8 @@ def markdown(study: Study, tables: Tables, notes: Sequence[str]) -> str:
         notes: Paragraphs above the tables.
     """
     parts = [*notes, *(f"### {table.caption}\n{as_markdown(table)}" for *_, table in _score_tables(study, tables))]
-    if len(tables.effects):
-        table = contents.effect_table(tables.effects, study.scores[0])
+    table = contents.effect_table(tables.effects, study.scores[0])
+    if table.rows:
         parts += [f"### {table.caption}\n{as_markdown(table)}", contents.ABOUT_EFFECTS]
     return "\n\n".join(parts) + "\n"
 

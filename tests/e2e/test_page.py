@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from browsers import chromium
-from finished import write_rows
+from finished import planted, write_rows, write_study
 from generated import save
 
 from refine.studies.gallery import best_arm, choose
@@ -140,7 +140,14 @@ def test_a_case_shows_where_its_results_differ(page):
     assert "to 128 of 255 or more" in page.locator("section[aria-labelledby=cases]").inner_text()  # gray 0 and 120
 
 
-def test_no_label_of_a_plot_lies_over_another(browser, report):
+def test_no_label_of_a_plot_lies_over_another(browser, tmp_path):
+    grid = "{refiner.steps: [1, 2, 3], refiner.lr: [0.1, 0.2], objective.erosion: [3, 5]}"
+    study = read_study(write_study(tmp_path / "q", f"{{question: '?', scores: [psnr], grid: {grid}}}"))
+    jobs = []  # arms that are as good and as dear as each other, but for one
+    for place, arm in enumerate(study.arms):
+        scores = {str(number): {"psnr": 20 + (place == 1) + 0.001 * place} for number in range(2)}
+        jobs.append(planted(tmp_path / arm, scores, seconds=1 + 0.01 * place))
+    write(study, jobs, {}, tmp_path, page_mib=1)
     overlaps = """() => { const boxes = [...document.querySelectorAll("svg text")].map(text =>
         ({text: text.textContent, box: text.getBoundingClientRect()})).filter(one => one.text.trim());
       return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => {
@@ -150,10 +157,12 @@ def test_no_label_of_a_plot_lies_over_another(browser, report):
       }).map(b => [a.text, b.text])); }"""
     for width in (800, 1600):
         opened = browser.new_page(viewport={"width": width, "height": 900})
-        for file in sorted(report[2].glob("*.svg")):
+        for file in sorted(tmp_path.glob("*.svg")):
             svg = file.read_text().partition("?>")[2].replace("<svg ", "<svg style='width:100%;height:auto' ", 1)
             opened.set_content(f"<body style='margin:0'>{svg}")
             assert opened.evaluate(overlaps) == [], (file.name, width)
+        opened.set_content("<svg><text y=20>over</text><text y=20>another</text></svg>")
+        assert opened.evaluate(overlaps) == [["over", "another"]]
         opened.close()
 
 

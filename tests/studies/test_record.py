@@ -20,13 +20,21 @@ def test_a_command_is_shown_without_the_folders_of_whoever_ran_it():
 
 def test_facts_that_differ_stand_side_by_side(tmp_path):
     runs = []
-    for arm, steps, code in (("a", 1, "git 1"), ("b", 2, "git 2"), ("c", 3, None)):
+    for arm, steps, code, at_once in (("a", 1, "git 1", 2), ("b", 2, "git 2", None), ("c", 3, None, 2)):
         planted(tmp_path / arm, {"x": {"psnr": 1}})
-        note = {"command": "refine study q", "day": "2026-01-02", "machine": "CPU", "jobs_at_once": 2, "code": code}
+        note = {
+            "command": "refine study q",
+            "day": "2026-01-02",
+            "machine": "CPU",
+            "jobs_at_once": at_once,
+            "code": code,
+        }
         write_job(tmp_path / arm, {**note, "versions": {"torch": "2.0"}}, JOB)
         runs.append(StudyRun("", arm, tmp_path / arm, (*COMMON, f"refiner.steps={steps}", "logger=wandb")))
     facts = record.what_was_run(runs)
-    assert facts["Code"] == "git 1; git 2; not recorded" and facts["Jobs at once"] == "2"
+    assert (
+        facts["Code"] == "git 1; git 2; not recorded" and facts["Jobs at once"] == "2; as many as the launcher starts"
+    )
     assert (facts["Command"], facts["Versions"], facts["Machine"]) == ("refine study q", "torch 2.0", "CPU")
     assert facts["In every arm"] == "backbone=mini input=photos"
     assert record.own_overrides(runs[1], record.in_every_run(runs)) == ["refiner.steps=2"]

@@ -1,5 +1,6 @@
 """What a report says, and where it is published."""
 
+import polars as pl
 import pytest
 from finished import planted, write_study
 
@@ -7,7 +8,7 @@ from refine.inference.finished_run import write_job
 from refine.inference.launch import SHARED
 from refine.inference.run_folder import JOB
 from refine.studies.report import BEGIN, END, MARKDOWN, PAGE, publish, write
-from refine.studies.spec import read_study
+from refine.studies.spec import StudyRun, read_study
 
 
 @pytest.mark.parametrize(("n", "certain"), [(7, False), (8, True)])
@@ -41,6 +42,35 @@ def test_seconds_of_several_jobs_at_once_are_marked(tmp_path):
         write_job(jobs[1].folder, {"machine": machine}, JOB)
         write(study, jobs, {}, tmp_path, page_mib=1)
         assert ("Seconds were measured with several jobs at once" in (tmp_path / PAGE).read_text()) == marked
+
+
+def test_a_grid_has_its_effects_in_the_report_and_every_table_is_a_file(tmp_path):
+    text = "{question: '?', grid: {refiner.steps: [1, 2], refiner.lr: [0.1, 0.2]}, scores: [psnr, ssim]}"
+    study = read_study(write_study(tmp_path / "q", text))
+    scores = {arm: {"psnr": place, "ssim": -place} for place, arm in enumerate(study.arms)}
+    jobs = [planted(tmp_path / arm, {f"{number}": scores[arm] for number in range(8)}) for arm in study.arms]
+    write(study, jobs, {"later": "not run"}, tmp_path, page_mib=1)
+    row = "| refiner.steps | 2 − 1 | **+2 [+2, +2]** | 0.023 | 8 | 2 |"  # 2 / 2^8, three effects side by side
+    assert row in (tmp_path / MARKDOWN).read_text() and row in (tmp_path / "effects.md").read_text()
+    assert "Effects on ssim" not in (tmp_path / MARKDOWN).read_text()
+    page = (tmp_path / PAGE).read_text()
+    arm = "steps-2_lr-0.1"
+    held_by = {"comparisons": arm, "effects": "refiner.steps", "images": arm, "runs": arm}
+    for name, held in held_by.items():
+        for ending in ("csv", "md", "tex"):
+            text = (tmp_path / f"{name}.{ending}").read_text()
+            assert held in text.replace("\\_", "_") and f'href="{name}.{ending}"' in page
+    images = pl.read_csv(tmp_path / "images.csv", schema_overrides={"image": pl.String})
+    assert images.filter((pl.col("arm") == "upscaled") & (pl.col("image") == "7")).rows() == [
+        ("", "7", "upscaled", "upscaled/7.png", 1.0, -1.0, 1.0, -1.0)
+    ]
+
+
+def test_of_a_study_that_has_not_begun_the_page_says_so(tmp_path):
+    study = read_study(write_study(tmp_path / "q", "{question: '?', arms: {a: [refiner.steps=1]}, scores: [psnr]}"))
+    write(study, [StudyRun("", "a", tmp_path / "a", ())], {"a": "not run"}, tmp_path, page_mib=1)
+    page = (tmp_path / PAGE).read_text()
+    assert "Nothing to compare yet." in page and "a: not run" in page and 'href="images.csv"' not in page
 
 
 def test_another_file_of_a_study_is_published_at_its_own_mark(tmp_path):
