@@ -213,6 +213,22 @@ def test_what_cannot_be_used_is_a_sentence(visit, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+PASTE = """
+data => {
+  const files = new DataTransfer();
+  files.items.add(new File([Uint8Array.from(data)], "pasted.png", {type: "image/png"}));
+  document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true}));
+}
+"""
+
+
+@pytest.mark.thorough
+def test_a_photo_is_pasted(visit, picture):
+    page = visit()
+    page.evaluate(PASTE, list(picture.read_bytes()))
+    told(page, "pasted.png: 256x192")
+
+
 @pytest.mark.thorough
 def test_stop_keeps_what_there_is(visit, tmp_path):
     page = visit()
