@@ -109,7 +109,7 @@ def fetches(body: bytes) -> bool:
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
-            if any("://" in str(value.get(key) or "") for key in ("path",)):
+            if "://" in str(value.get("path")):
                 return True
             pending.extend(value.values())
         elif isinstance(value, list):

@@ -1,7 +1,7 @@
 """What happens when a part of the page is used; every fault of a user's is a sentence on the page."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ class Handlers:
             raise ValueError("There is no hole yet: paint over what is to be filled, or load a mask.")
         return hole
 
-    def _input(self, desk: Desk, layer: np.ndarray | None, notes: list[str] | None = None) -> Update:
+    def _input(self, desk: Desk, layer: np.ndarray | None, notes: Sequence[str] = ()) -> Update:
         """The upper half of the page: photo, mask, what is known of them."""
         p, photo = self.parts, desk.photo
         value = None
@@ -164,7 +164,7 @@ class Handlers:
         return {
             p.photo: None,
             p.mask: None,
-            p.about: self._about(desk, [], notes or []),
+            p.about: self._about(desk, [], notes),
             p.editor: gr.update(value=value, visible="hidden" if photo is None else True),
             p.no_mask: gr.update(visible=desk.mask is not None),
             p.transparent: gr.update(value=False, visible=photo is not None and photo.transparent is not None),
@@ -198,7 +198,7 @@ class Handlers:
             p.lossless: files[1],
         }
 
-    def _about(self, desk: Desk, faults: list[str] = [], notes: list[str] = []) -> str:  # noqa: B006 (only read)
+    def _about(self, desk: Desk, faults: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
         photo, lines = desk.photo, []
         if photo is not None:
             height, width = photo.size
