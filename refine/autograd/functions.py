@@ -144,7 +144,7 @@ class Gate(_Rule):
         """The stand-in for the input, 1 where open and 0 where closed, is overwritten by the gradient."""
         (bits,) = ctx.saved_tensors
         x = _logical(unpack(bits, ctx.shape.numel()), ctx.shape, ctx.format)
-        if grad.device.type != "cpu":  # whose kernels take flags as they are
+        if grad.is_cuda:  # whose kernels take flags as they are
             kernel, *numbers = (LEAKY, ctx.slope, False) if ctx.slope else (THRESHOLD, 0)
             return kernel(grad, x, *numbers), None, None, None
         x = x.to(grad.dtype)

@@ -39,15 +39,24 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
             if not _is_out_of_memory(error):
                 raise
             reason = f"out of memory on {refiner.backbone.device}"
-        refiner.graphs.clear()
-        gc.collect()
-        if refiner.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(refiner)
     height, width = args[0].shape[-2:]
     raise OutOfMemory(
         f"{width}x{height} px: {reason}, with {attempt or 'these settings'} too. With other pixels less is needed: "
         f"{_smaller(refiner)}; or set device=cpu."
     )
+
+
+def release(refiner: Refiner) -> None:
+    """Give back the memory that a refiner and torch keep for the next image.
+
+    Args:
+        refiner: Refiner that has run out of memory; what it raised must be gone.
+    """
+    refiner.graphs.clear()
+    gc.collect()
+    if refiner.backbone.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:

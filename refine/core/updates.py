@@ -7,12 +7,14 @@ device nothing, so that it can be captured once as a CUDA graph (:mod:`refine.co
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from refine.autograd.selective import Frozen
 from refine.core.execution import Execution
 from refine.core.objective import Comparison
 from refine.core.optimization import single_evaluation, trainable_copy
@@ -97,7 +99,9 @@ class Updates:
 
     def _evaluate(self) -> None:
         prediction = self.run.rear(self.level, self.features)
-        losses = self.comparison.loss(prediction).reshape(prediction.shape[0], -1).sum(1)
+        # The rules know a repeatable gradient of reflection, with which the loss pads before it blurs; torch has none.
+        with Frozen() if torch.are_deterministic_algorithms_enabled() else nullcontext():
+            losses = self.comparison.loss(prediction).reshape(prediction.shape[0], -1).sum(1)
         self._loss = losses.sum()
         with torch.no_grad():
             self._note(losses.detach().to(self.report.dtype), self.level.crop(prediction.detach()))

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from refine.analysis.plan import MemoryLimit
-from refine.core.memory import refine_in_memory
+from refine.core.memory import refine_in_memory, release
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step
 from refine.data.pairs import Failure
@@ -67,7 +67,6 @@ class InpaintingModule(L.LightningModule):
 
     def _refine_together(self, samples: Sequence[Sample]) -> None:
         """Refine several images at once; if that fails, each will be refined by itself in its turn."""
-        self._results = {}
         if len(samples) < 2 or not self.refiner.together:
             return
         try:
@@ -80,6 +79,8 @@ class InpaintingModule(L.LightningModule):
             warnings.warn(f"{len(samples)} images together: {reason}; each by itself.", stacklevel=2)
         else:
             self._results = {key: refined.alone(index) for index, key in enumerate(keys)}
+            return
+        release(self.refiner)
 
     def _tell(self, step: Step) -> None:
         for listener in self.listeners:

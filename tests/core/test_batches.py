@@ -13,6 +13,8 @@ from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
 from refine.core.types import Features, Refinement
 
+pytestmark = pytest.mark.filterwarnings("ignore::refine.core.notices.NothingRefined")
+
 
 class Conditioned(Shift):
     """z follows the image and a condition that its name seeds; counts its batches."""

@@ -1,9 +1,12 @@
 """Images of a run that are refined together: told of each other by the data, refined at once by the module."""
 
+import csv
 import dataclasses
 
+import cv2
 import pytest
 import torch
+from generated import pair, refine
 from toys import Shift
 
 from refine.core.choices import CHOICES
@@ -103,3 +106,20 @@ def test_a_cpu_takes_each_alone():
     results = predict(made, samples)
     assert set(made.refiner.backbone.batches) == {1}
     assert all(torch.equal(r.image, module().predict_step(s, 0).image) for r, s in zip(results, samples, strict=True))
+
+
+def test_a_run_in_batches_writes_the_files_of_one_without(as_on_cuda, tmp_path, tiny):
+    """The whole command; three photos of one size and one of another."""
+    for index in range(4):
+        pair(tmp_path / "in", f"photo_{index}", seed=index, width=48 if index < 3 else 64)
+    written = {}
+    for batch in (1, 2):
+        output = tmp_path / f"out_{batch}"
+        inputs = [f"input={tmp_path / 'in'}", f"output={output}"]
+        assert refine("predict", *inputs, *tiny, "refiner.graph=false", f"data.batch={batch}").status == 0
+        written[batch] = {file.name: cv2.imread(str(file)).astype(int) for file in sorted(output.glob("*.png"))}
+        with (output / ".refine" / "rows.csv").open(newline="") as rows:
+            assert all(float(row["seconds"]) > 0 for row in csv.DictReader(rows))
+    assert written[1].keys() == written[2].keys() and len(written[1]) == 4
+    for name, image in written[1].items():
+        assert abs(image - written[2][name]).max() <= 1  # of 255: sums of a batch are rounded otherwise
