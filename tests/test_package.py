@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -226,17 +226,19 @@ def test_launched_shards_are_gathered(folder, tiny, launcher):
 
 
 @pytest.mark.slow
+@linux
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=thorough)])
-def test_ctrl_c_to_launched_shards_says_in_a_sentence_what_is_done(folder, tiny, launcher):
+def test_ctrl_c_to_launched_shards_says_in_a_sentence_what_is_done(folder, tiny, process, launcher):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments = [f"input={folder / 'in'}", f"output={folder / 'out'}", *tiny, "refiner.steps=60"]
-    command = [sys.executable, "-m", "refine", "predict", f"launcher={launcher}", "shards=3", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
-        until(lambda: results(folder / "out"))
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does it
-        said = run.stderr.read()  # until the last process that holds it is gone
+    run = process("predict", f"launcher={launcher}", "shards=3", *arguments, folder=folder)
+    until(lambda: results(folder / "out"))
+    run.interrupt()
+    status = run.status()
+    until(run.is_gone)
+    said = run.said()
     done = len(results(folder / "out"))
-    assert run.returncode == 130 and 1 <= done < COUNT and "Traceback" not in said, said
+    assert status == 130 and 1 <= done < COUNT and "Traceback" not in said, said
     left = f"{done} of {COUNT} images done, {COUNT - done} left; run the same command to continue"
     assert said.splitlines()[-1] == f"refine predict: interrupted: {left}"
 

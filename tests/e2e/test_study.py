@@ -5,9 +5,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import Image
 
 from refine.studies import pipeline
 
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc, as Linux has")
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "ablation.md").read_text()
 
@@ -139,14 +139,13 @@ def test_a_failed_arm_and_a_failed_image_leave_the_rest_alone(tmp_path, common, 
 
 
 @pytest.mark.slow
-def test_killed_and_continued_gives_the_same_table(tmp_path, small, monkeypatch):
+@linux
+def test_killed_and_continued_gives_the_same_table(tmp_path, small, process, monkeypatch):
     command, said, _ = small
     command = [*command, f"output={tmp_path}"]
-    run = [sys.executable, "-m", "refine", *command]
-    with subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        wait_for(tmp_path / "plain" / ".refine" / "job.json")
-        process.send_signal(signal.SIGKILL)
-        process.stderr.read()  # until the last process that holds it is gone: no orphan works on
+    run = process(*command, folder=tmp_path)
+    assert run.signal_when(signal.SIGKILL, (tmp_path / "plain" / ".refine" / "job.json").exists) == -signal.SIGKILL
+    wait_for(run.is_gone)  # no orphan works on
     done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/*.png")}
     assert 3 <= len(done) < 9
     monkeypatch.setattr(pipeline, "launch", jobs_here)
@@ -157,6 +156,7 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small, monkeypatch)
 
 
 @pytest.mark.slow
+@linux
 @pytest.mark.parametrize(
     ("moment", "launcher"),
     [
@@ -168,35 +168,30 @@ def test_killed_and_continued_gives_the_same_table(tmp_path, small, monkeypatch)
         pytest.param("a/*.png", "joblib", marks=pytest.mark.thorough),
     ],
 )
-def test_ctrl_c_says_in_a_sentence_what_is_done(tmp_path, common, launcher, moment):
-    """As a terminal does it: SIGINT to the whole process group, before, between and during the work of the jobs."""
+def test_ctrl_c_says_in_a_sentence_what_is_done(tmp_path, common, process, launcher, moment):
+    """Before, between and during the work of the jobs."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     folder = write_study(tmp_path / "q", "{question: '?', base: [masks=thick], arms: {a: [refiner.steps=40]}}")
     output = tmp_path / "out"
     command = ["study", str(folder), f"input={photos(tmp_path / 'in', 6)}", *common, f"output={output}"]
-    command += [f"launcher={launcher}"]
-    run = [sys.executable, "-m", "refine", *command]
-    with subprocess.Popen(
-        run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        end = time.monotonic() + 240
-        while not list(output.glob(moment)):
-            assert time.monotonic() < end and process.poll() is None, moment
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
-        said = process.stderr.read()  # until the last process that holds it is gone
+    run = process(*command, f"launcher={launcher}", folder=tmp_path)
+    wait_for(lambda: list(output.glob(moment)), 240)
+    run.interrupt()
+    status = run.status()
+    wait_for(run.is_gone)
+    said = run.said()
     complete = sum(json.loads(job.read_text())["status"] == 0 for job in output.glob("*/.refine/job.json"))
-    assert process.returncode == 130 and "Traceback" not in said, said
+    assert status == 130 and "Traceback" not in said, said
     outcome = f"refine study: interrupted: {complete} of 3 jobs complete, {3 - complete} left; run the same command to"
     assert said.splitlines()[-1] == f"{outcome} continue" and said.count("refine study: interrupted") == 1
-    if "basic" in command[-1] and moment == "a/*.png":  # that the same command continues is tested after a SIGKILL
+    if launcher == "basic" and moment == "a/*.png":  # that the same command continues is tested after a SIGKILL
         assert re.search(r"\n[1-6] done, [0-5] left; run the same command to continue in", said)
 
 
-def wait_for(file: Path, seconds: float = 120) -> None:
+def wait_for(ready: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
-    while not file.exists():
-        assert time.monotonic() < end, f"{file} did not appear"
+    while not ready():
+        assert time.monotonic() < end
         time.sleep(0.02)
 
 

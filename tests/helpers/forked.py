@@ -20,6 +20,7 @@ for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()
     if pid == 0:
+        os.setsid()
         signal.alarm(job["seconds"])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         to = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -33,7 +34,7 @@ for line in sys.stdin:
 
 
 class Process:
-    """A command at work in ``folder``; one that hangs is ended by SIGALRM.
+    """A command at work in ``folder``, in a session of its own; one that hangs is ended by SIGALRM.
 
     Attributes:
         pid: Process id.
@@ -50,7 +51,7 @@ class Process:
 
     def signal_when(self, number: int, ready: Callable[[], bool]) -> int:
         """Send a signal as soon as something is so; gives the exit status."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not ready() and time.monotonic() < deadline:
             time.sleep(0.002)
         with contextlib.suppress(ProcessLookupError):
@@ -62,6 +63,19 @@ class Process:
         if self._status is None:
             self._status = int(self._server.stdout.readline())
         return self._status
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as a terminal does it: to all that it has started, too."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def is_gone(self) -> bool:
+        """Nothing is at work any more that it has started; to be asked after its end."""
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                state, _, _, session = file.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.pid and state != "Z":
+                    return False
+        return True
 
     def end(self) -> None:
         """Kill it if it is still at work, as a test that failed leaves it."""
