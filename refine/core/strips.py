@@ -9,7 +9,11 @@ PIXELS = 2**20  # of a strip of a larger one
 
 
 def is_large(image: Tensor) -> bool:
-    """Whether an image ``(..., H, W)`` is worked on in strips."""
+    """Whether an image is worked on in strips.
+
+    Args:
+        image: Tensor ``(..., H, W)``.
+    """
     return image.shape[-2] * image.shape[-1] > LARGE
 
 

@@ -1,6 +1,5 @@
 """The images and masks of a run as a dataset: files -> samples of tensors."""
 
-import math
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,9 @@ from refine.core.types import Sample
 from refine.data.masks import MaskGenerator
 from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
-from refine.io.decode import read_size
 from refine.io.encode import check_format, encode
 from refine.io.files import File
+from refine.io.formats import open_image
 from refine.io.mask import MaskOptions, MaskWarning, examine_mask
 from refine.io.mask_kinds import Reading
 from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
@@ -80,10 +79,10 @@ class PairDataset(Dataset[Sample | Failure]):
 
     def pixels(self, index: int) -> int:
         """Number of pixels of an image, by the header of its file; 0 if it cannot be read."""
-        try:
-            with self.pairs[index].image.open("rb") as stream:
-                return math.prod(read_size(stream))
-        except OSError:  # told when the image is read
+        try:  # not read_size, which holds back the warnings of all threads
+            with self.pairs[index].image.open("rb") as stream, open_image(stream) as image:
+                return image.width * image.height
+        except Exception:  # told when the image is read
             return 0
 
     def hole(self, index: int, size: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from refine.data.dataset import PairDataset
 from refine.data.pairs import Failure
 
 PIXELS = 8_000_000  # that may be read but not refined yet, and as many that may be refined but not written yet
-BYTES = 45  # of memory that each of these pixels takes at most, its scores included
+BYTES = 120  # per pixel of both: image and mask as tensors, 20; result, controls and truth that are to be scored, 100
 ON_A_GPU = 4  # threads of each kind where a GPU refines: the CPU has little else to do
 
 

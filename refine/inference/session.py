@@ -94,7 +94,7 @@ def memory_limit(session: Session) -> MemoryLimit | None:
         return None
     before = resident(refiner.backbone.device)
     if refiner.backbone.device.type == "cpu" and threads_beside(config.workers, refiner.backbone.device):
-        before += 2 * PIXELS * BYTES / MIB  # images that are read or written meanwhile
+        before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
     return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
 
 

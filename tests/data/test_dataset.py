@@ -29,6 +29,13 @@ def test_reading_gives_a_sample(root):
     assert sample.source.pair.image == image and len(sample.source.inputs) == 64
 
 
+def test_size_of_an_image_before_it_is_read(root):
+    image, mask = pair(root, "a"), root / "a_mask.png"
+    (root / "broken.png").write_bytes(b"no image")
+    found = dataset_of((image, mask), (root / "gone.png", mask), (root / "broken.png", mask))
+    assert [found.pixels(index) for index in range(3)] == [photo().shape[0] * photo().shape[1], 0, 0]
+
+
 def test_mask_options_reach_the_mask(root):
     image = pair(root, "a")
     (sample,) = dataset_of((image, root / "a_mask.png"), invert=True)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from refine.inference import beside
+from refine.inference import beside, session
 from refine.inference.beside import ReadAhead, WriteBehind, threads_beside
 
 
@@ -107,3 +107,13 @@ def test_a_fault_of_ours_is_heard():
 @pytest.mark.parametrize(("workers", "device", "threads"), [("auto", "cpu", 0), ("auto", "cuda", 4), (3, "cpu", 3)])
 def test_a_cpu_that_refines_has_no_time_to_spare(workers, device, threads):
     assert threads_beside(workers, SimpleNamespace(type=device)) == threads
+
+
+@pytest.mark.parametrize(("workers", "mib"), [("auto", 0), (0, 0), (2, beside.PIXELS * beside.BYTES / 2**20)])
+def test_a_limit_of_memory_counts_what_lies_beside(monkeypatch, workers, mib):
+    monkeypatch.setattr(session, "resident", lambda device: 300)
+    monkeypatch.setattr(session, "calibrated_ways", lambda refiner, threads: ["way"])
+    refiner = SimpleNamespace(backbone=SimpleNamespace(device=torch.device("cpu")))
+    config = SimpleNamespace(memory=8192, threads=1, workers=workers)
+    limit = session.memory_limit(SimpleNamespace(config=config, refiner=refiner))
+    assert limit.mib == 8192 and limit.ways == ["way"] and limit.before == pytest.approx(300 + mib)

@@ -237,7 +237,8 @@ def test_mask_options(tmp_path, predict):
     assert changed[~hole()].mean() > 0.9
 
 
-def test_masks_worth_a_look_are_all_in_the_log_and_counted_at_the_end(tmp_path, predict):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_worth_a_look_are_all_in_the_log_and_counted_at_the_end(tmp_path, predict, workers):
     kinds = {
         "labels": hole() + 2 * hole()[::-1],
         "empty": 0 * hole(),
@@ -248,7 +249,7 @@ def test_masks_worth_a_look_are_all_in_the_log_and_counted_at_the_end(tmp_path, 
         for number in range(count):
             save(tmp_path / "in" / f"{kind}{number}.png", photo(seed=number))
             save(tmp_path / "in" / f"{kind}{number}_mask.png", kinds[kind].astype(np.uint8))
-    outcome = predict("preset=plain", "refiner.steps=0")
+    outcome = predict("preset=plain", "refiner.steps=0", f"workers={workers}")
     assert outcome.status == 0
     texts = {"labels; all but 0": 3, "no hole at all:": 2, "has all hole:": 1}
     assert {text: outcome.err.count(text) for text in texts} == texts

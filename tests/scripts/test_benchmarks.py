@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from benchmarks import benchmark, explain
+from benchmarks import benchmark, explain, folder
 
 
 def test_explained_gain(tmp_path, capsys):
@@ -90,3 +90,12 @@ def test_benchmark_refuses_what_it_does_not_know(key, value):
 def test_benchmark_refuses_signs_where_they_have_no_effect(option):
     with pytest.raises(SystemExit, match="signs: give what=rear"):
         benchmark.main(["arms=control,frozen+signs", option])
+
+
+def test_a_folder_besides_its_refinements(capsys):
+    folder.main(["count=2", "side=64", "ms=30", "rounds=1", "overrides=workers=1"])
+    files, drawn = table(capsys.readouterr().out).values()
+    for row in (files, drawn):
+        assert float(row["images per second"].split()[0]) < 1 / 0.030
+        assert 0 < float(row["outside of the network"].split("%")[0]) <= 100
+        assert float(row["processor time, ms"].split()[0]) > 0
