@@ -83,15 +83,18 @@ def compare(photos: str, predictions: str, weights: str, rows: str) -> None:
 def summary(rows: str) -> None:
     """Print, by half and network, the seams, and the paired differences to no blending with their 95 % intervals."""
     found = [json.loads(line) for line in Path(rows).read_text().splitlines()]
+    for scores in (scores for row in found for scores in row["arms"].values()):
+        scores["distance"] = abs(scores["seam"])  # from 0, which is best
     for half in (0, 1):
         for backbone in BACKBONES:
             photos = [row["arms"] for row in found if (row["half"], row["backbone"]) == (half, backbone)]
             for arm in ("photo itself", *BLENDS):
-                seams = np.array([arms[arm]["seam"] for arms in photos])
                 cells = [("even", "odd")[half], backbone, len(photos), arm]
-                cells += [f"{seams.mean():+.2f}", f"{np.abs(seams).mean():.2f}"]
+                cells += [f"{np.mean([arms[arm][name] for arms in photos]):+.2f}" for name in ("seam", "distance")]
                 if arm in BLENDS[1:]:
-                    cells += paired([arms[arm] for arms in photos], [arms["none"] for arms in photos], SCORES)
+                    cells += paired(
+                        [arms[arm] for arms in photos], [arms["none"] for arms in photos], ("distance", "lpips", "psnr")
+                    )
                 print("|", " | ".join(map(str, cells)), "|")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refine.analysis.peak_memory import resident
 from refine.analysis.plan import ImagePlan, MemoryLimit, known_calibration, plan_levels, work
+from refine.backbones.user_modules import modules_of_users
 from refine.core.memory import OutOfMemory
 from refine.core.refiner import Refiner
 from refine.data.dataset import PairDataset
@@ -48,9 +49,11 @@ def limit_or_known(refiner: Refiner, threads: int, limit: MemoryLimit | None) ->
         threads: Threads of the CPU that are used.
         limit: Limit of the run.
     """
-    if limit is None and (lines := known_calibration(refiner, threads)):
-        return MemoryLimit(math.inf, [("", refiner, lines)], resident(refiner.backbone.device))
-    return limit
+    if limit is not None:
+        return limit
+    with modules_of_users():  # the backbone's fingerprint reads its code
+        lines = known_calibration(refiner, threads)
+    return MemoryLimit(math.inf, [("", refiner, lines)], resident(refiner.backbone.device)) if lines else None
 
 
 def foresee(dataset: PairDataset, limit: MemoryLimit) -> dict[str, ImagePlan]:
@@ -101,6 +104,6 @@ def _outline(dataset: PairDataset, index: int, refiner: Refiner) -> _Outline | N
         if refiner.windows is None:
             return _Outline(size, None)
         hole = dataset.hole(index, size)
-    except (OSError, ValueError):
+    except Exception:  # whatever it is will be told when its turn comes
         return None
     return _Outline((hole.shape[0], hole.shape[1]), torch.from_numpy(hole).float()[None, None])
