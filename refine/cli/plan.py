@@ -19,8 +19,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from refine.analysis.calibration import calibrated_ways
+from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.peak_memory import resident
-from refine.analysis.plan import MemoryLimit, calibrated_ways
 from refine.cli.tables import show
 from refine.config import PlanConfig
 from refine.core.memory import OutOfMemory

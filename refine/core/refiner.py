@@ -65,7 +65,7 @@ class Refiner:
         keep_detail: Standard deviation of G, px of the guide, > 0, or a list; None for rear(z_m) itself, as the paper.
         frozen: True differentiates the rear by the rules of :mod:`refine.autograd.selective`: the same gradient, bit by
             bit, from a fraction of the memory. False is the control. ``auto`` takes the rules, except on a GPU whose
-            memory is known to hold what ordinary autograd keeps (:class:`refine.analysis.plan.MemoryLimit`).
+            memory is known to hold what ordinary autograd keeps (:class:`refine.analysis.memory_limit.MemoryLimit`).
         gradient_checkpointing: True keeps still less of the rear and computes it again for the gradient.
         precision: Precision of the network, ``32``, ``bf16`` or ``16``; Fourier transforms, loss and z keep float32.
         tolerance: Relative decrease of the loss over 3 updates below which a level ends, in [0, 1), or a list; 0 never.

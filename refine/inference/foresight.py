@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from refine.analysis.calibration import known_calibration
+from refine.analysis.memory_limit import ImagePlan, MemoryLimit
 from refine.analysis.peak_memory import resident
-from refine.analysis.plan import ImagePlan, MemoryLimit, known_calibration, plan_levels, work
+from refine.analysis.plan import plan_levels, work
 from refine.backbones.user_modules import modules_of_users
 from refine.core.memory import OutOfMemory
 from refine.core.refiner import Refiner

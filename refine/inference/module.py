@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import lightning as L
 import torch
 
-from refine.analysis.plan import MemoryLimit
+from refine.analysis.memory_limit import MemoryLimit
 from refine.core.memory import refine_in_memory, release
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from refine.analysis.calibration import calibrated_ways
+from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.peak_memory import MIB, resident
-from refine.analysis.plan import MemoryLimit, calibrated_ways
 from refine.config import PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_dataset, make_refiner

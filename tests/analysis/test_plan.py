@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import refine
-from refine.analysis import plan
-from refine.analysis.plan import Calibration, LevelPlan, MemoryLimit, calibration, plan_levels
+from refine.analysis import calibration as module
+from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration, calibration
+from refine.analysis.memory_limit import MemoryLimit
+from refine.analysis.plan import LevelPlan, plan_levels
 from refine.core.memory import OutOfMemory, exact_ways
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
@@ -51,22 +53,22 @@ def test_levels_and_their_parts_are_what_the_network_is_given(refiner, monkeypat
 
 def test_memory_is_that_of_the_largest_part_and_of_the_image():
     whole = [LevelPlan((500, 1000), ((500, 1000),), 2)]
-    run = 0.5e6 * plan.RUN_BYTES / 2**20
+    run = 0.5e6 * RUN_BYTES / 2**20
     assert LINES.memory(whole) == pytest.approx(50 + 1000 * 0.5 + run)
     part = [LevelPlan((250, 500), ((250, 500),), 2), LevelPlan((500, 1000), ((200, 500), (100, 100)), 2)]
-    assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * plan.ENGINE_BYTES / 2**20 + run)
+    assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * ENGINE_BYTES / 2**20 + run)
     assert LINES.seconds(whole) == pytest.approx(2 * (0.1 + 4 * 0.5) + 0.05 + 0.5)
     assert LINES.seconds(part) == pytest.approx(2 * (0.3 + 4 * 0.235) + 3 * 0.05 + 0.235)
 
 
 def test_a_calibration_is_measured_once_for_each_way_and_machine(refiner, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "SIDES", (32, 64))
+    monkeypatch.setattr(module, "SIDES", (32, 64))
     found = {name: calibration(way, 1, folder=tmp_path) for name, way in exact_ways(refiner)}
     assert len(list((tmp_path / "calibration").iterdir())) == len(found) == 3
     for lines in found.values():
         assert all(math.isfinite(number) for line in (lines.mib, lines.update, lines.forward) for number in line)
         assert lines.update[0] + lines.update[1] * 64 * 64 / 1e6 > 0
-    monkeypatch.setattr(plan, "calibrate", lambda refiner: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "calibrate", lambda refiner: pytest.fail("measured again"))
     assert calibration(refiner, 1, folder=tmp_path) == found[""]
     with pytest.raises(pytest.fail.Exception):
         calibration(refiner, 2, folder=tmp_path)  # another number of threads
@@ -84,7 +86,7 @@ def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
         chosen = limit.choose(size)
         assert chosen.setting == expected and chosen.mib <= 700
         assert chosen.refiner.gradient_checkpointing == bool(expected)
-    needed = 100 + 20 + 400 * 4 + 4e6 * plan.RUN_BYTES / 2**20
+    needed = 100 + 20 + 400 * 4 + 4e6 * RUN_BYTES / 2**20
     said = rf"2000x2000 px would take {needed:.0f} MiB .*memory=700MiB; refiner.window=\d+"
     with pytest.raises(OutOfMemory, match=said) as raised:
         limit.choose((2000, 2000))

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from refine.analysis import plan
+from refine.analysis import calibration
 from refine.cli.main import main
 
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "SIDES", (32, 64))
+    monkeypatch.setattr(calibration, "SIDES", (32, 64))
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, size in (("a", (96, 128)), ("b", (64, 64))):
