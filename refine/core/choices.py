@@ -1,6 +1,7 @@
 """What suits each kind of device, in one table."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -69,17 +70,32 @@ def check_graph(graph: bool | str, device: torch.device) -> None:
         raise ValueError(f"refiner.graph=true needs device=cuda; got {device}. Set refiner.graph=auto or false.")
 
 
-def check_compile(gradient_checkpointing: bool, precision: str) -> None:
+def checked_keep(keep: str) -> Literal["best", "last"]:
+    """The setting ``refiner.keep``.
+
+    Args:
+        keep: Setting as the user wrote it.
+
+    Raises:
+        ValueError: If it is neither ``best`` nor ``last``.
+    """
+    if keep != "best" and keep != "last":
+        raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
+    return "best" if keep == "best" else "last"
+
+
+def check_compile(compile: bool, gradient_checkpointing: bool, precision: str) -> None:
     """Refuse what does not go with ``refiner.compile=true``.
 
     Args:
+        compile: Value of the setting itself.
         gradient_checkpointing: Value of the setting.
         precision: Name of the precision.
 
     Raises:
         ValueError: If it is asked for too.
     """
-    if gradient_checkpointing or precision != "32":
+    if compile and (gradient_checkpointing or precision != "32"):
         raise ValueError(
             "refiner.compile=true excludes refiner.gradient_checkpointing=true and a refiner.precision other than "
             f"32; got gradient_checkpointing={gradient_checkpointing}, precision={precision}."

@@ -17,7 +17,7 @@ from torch.optim import Adam, Optimizer
 from refine.autograd.precision import checked_precision
 from refine.core.backbone import FrontRear
 from refine.core.blend import blended, checked_blend
-from refine.core.choices import check_compile, check_graph, checked_auto, choice
+from refine.core.choices import check_compile, check_graph, checked_auto, checked_keep, choice
 from refine.core.composite import composite
 from refine.core.execution import Execution
 from refine.core.graphs import Graphs
@@ -104,7 +104,7 @@ class Refiner:
         window: int | Literal["auto"] | None = None,
         context: int | None = None,
         blend: str = "none",
-        graph: bool | Literal["auto"] = "auto",
+        graph: bool | Literal["auto"] = False,
         tf32: bool | None = None,
         deterministic: bool = False,
     ) -> None:
@@ -113,16 +113,13 @@ class Refiner:
         self.lr = numbers("refiner.lr", lr, float, "a number > 0", positive)
         self.optimize = backbone.checked_layers(optimize, needed=any(self.steps))
         self.optimizer, self.gradient_checkpointing = optimizer, gradient_checkpointing
-        if keep not in ("best", "last"):
-            raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
-        self.keep = keep
+        self.keep = checked_keep(keep)
         self.keep_detail: tuple[float, ...] = ()
         if keep_detail is not None:
             self.keep_detail = numbers("refiner.keep_detail", keep_detail, float, "px > 0 or null", positive)
         self.precision = checked_precision(precision)
         self.tolerance = numbers("refiner.tolerance", tolerance, float, "a share in [0, 1)", lambda x: 0 <= x < 1)
-        if compile:
-            check_compile(gradient_checkpointing, self.precision)
+        check_compile(compile, gradient_checkpointing, self.precision)
         self.blend = checked_blend(blend)
         self.compiled = torch.compile(backbone.rear, dynamic=False) if compile else None
         self.windows = Windows.of(window, context, backbone)
@@ -187,11 +184,14 @@ class Refiner:
                 inputs = [conditions and [{k: v[b] for k, v in level.items()} for level in conditions] for b in ones]
                 tell = on_step and functools.partial(_tell, on_step, part[0])
                 refined.append(self._refine_image(samples, inputs, tell))
-            result = Refinement.stack(refined)
-            if self.blend == "none" and (image.device, image.dtype) == (device, dtype):
-                return result  # known pixels are this image's already
-            final = blended(result.levels[-1].prediction, image, mask, self.blend)
-            return replace(result, image=composite(final, image, mask))
+            return self._in_image(Refinement.stack(refined), image, mask)
+
+    def _in_image(self, result: Refinement, image: Tensor, mask: Tensor) -> Refinement:
+        """The result with the known pixels of the image as it was given."""
+        if self.blend == "none" and (image.device, image.dtype) == (result.image.device, result.image.dtype):
+            return result  # they are there already
+        final = blended(result.levels[-1].prediction, image, mask, self.blend)
+        return replace(result, image=composite(final, image, mask))
 
     @property
     def together(self) -> bool:

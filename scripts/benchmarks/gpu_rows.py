@@ -28,7 +28,8 @@ CONTROL = ("refiner.frozen=false", "backbone.fold=false")
 ARMS: dict[str, tuple[str, ...]] = {
     "control": CONTROL,
     "default": (),
-    "no graph": ("refiner.graph=false",),
+    "graph": ("refiner.graph=auto",),
+    "graph bf16": ("refiner.graph=auto", "refiner.precision=bf16"),
     "bf16": ("refiner.precision=bf16",),
     "tf32": ("refiner.tf32=true",),
     "checkpointing": ("refiner.gradient_checkpointing=true",),
@@ -208,7 +209,7 @@ def suite(device: torch.device, toy: bool) -> dict[str, Any]:
 
 
 SPEED = [(1024, "default"), (1024, "control"), (1024, "bf16"), (512, "default"), (2048, "default"), (2048, "bf16")]
-SPEED += [(1024, "no graph"), (1024, "tf32"), (1024, "checkpointing"), (4096, "bf16")]
+SPEED += [(1024, "graph"), (1024, "graph bf16"), (1024, "tf32"), (1024, "checkpointing"), (4096, "bf16")]
 ROWS: dict[str, Row] = {
     "about": about,
     "parity": parity,
