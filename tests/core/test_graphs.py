@@ -224,7 +224,9 @@ def test_what_cannot_be_a_graph_is_refined_without(as_on_cuda, settings, reason)
     assert "capture" not in backend.done
 
 
-@pytest.mark.parametrize("name", ["mini", "mini_regular", "mini_aot", "migan"])
+@pytest.mark.parametrize(
+    "name", ["mini", "mini_regular", "mini_aot", pytest.param("migan", marks=pytest.mark.thorough)]
+)
 def test_an_update_of_a_network_asks_the_device_nothing(name, as_on_cuda):
     """Adam keeps its number of steps on the CPU here; on CUDA it is capturable."""
     weights = ("backbone.weights=random",) if name == "migan" else ()
