@@ -232,13 +232,13 @@ def test_a_photo_is_pasted(visit, picture):
 @pytest.mark.thorough
 def test_stop_keeps_what_there_is(visit, tmp_path):
     page = visit()
-    load(page, save(tmp_path / "photo.jpg", photo(512, 384), quality=95))
-    told(page, "512x384")
+    load(page, save(tmp_path / "photo.jpg", photo(1024, 768), quality=95))
+    told(page, "1024x768")
     paint(page)
     page.click("#run")
-    told(page, "Level 3 of 4, update [1-9]", "status")
+    told(page, "Level 4 of 5, update [1-9]", "status")
     page.reload()  # it goes on meanwhile, and is found again
-    told(page, "Level [34] of", "status")
+    told(page, "Level [45] of", "status")
     page.click("#stop")
     told(page, "Stopped", "status")
     assert "Stopped at level" in told(page, "The result is what was there then", "report")
