@@ -3,9 +3,8 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 
-from refine.config import CONFIGS, AppConfig
+from refine.config import AppConfig, names_in
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 
@@ -32,7 +31,7 @@ class Networks:
         self.config = AppConfig.compose(overrides)
         self.default = str(self.config.backbone.get("name", "backbone"))
         self.backbones = list(dict.fromkeys([self.default, *backbones]))
-        self.presets = _presets(overrides)
+        self.presets = sorted(names_in("preset", overrides), key=lambda name: (name != "default", name))
         self._loaded: OrderedDict[tuple[str, str], Refiner] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -74,10 +73,3 @@ class Networks:
 def _group(override: str) -> str:
     """``backbone`` for ``backbone=small`` and ``+backbone.cut=2``."""
     return override.partition("=")[0].lstrip("+").partition(".")[0]
-
-
-def _presets(overrides: Sequence[str]) -> list[str]:
-    """The names of all presets, also of those in the folder of ``config_dir=``."""
-    own = [Path(o.partition("=")[2]).expanduser() for o in overrides if o.startswith("config_dir=")]
-    found = {file.stem for folder in (CONFIGS, *own) for file in (folder / "preset").glob("*.yaml")}
-    return sorted(found, key=lambda name: (name != "default", name))

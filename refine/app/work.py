@@ -14,6 +14,7 @@ from torch import Tensor
 from refine.app.notices import noticed
 from refine.app.photos import Photo, jpeg, make_sample
 from refine.app.words import Facts, list_of, verdict
+from refine.config import first_line
 from refine.core.memory import refine_in_memory
 from refine.core.per_level import at_level
 from refine.core.refiner import Refiner
@@ -143,8 +144,7 @@ class Work:
             self._end("failed", list_of([str(error) or "Memory ran out"], "fault"))
         except Exception as error:
             log.error("refine app: %s", traceback.format_exc())
-            reason = str(error).splitlines()[0] if str(error) else "no message"
-            text = f"{type(error).__name__}: {reason} (the terminal of refine app has more)"
+            text = f"{type(error).__name__}: {first_line(error)} (the terminal of refine app has more)"
             self._end("failed", list_of([text], "fault"))
         finally:
             self._latest = None  # of a large photo it is large

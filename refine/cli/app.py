@@ -11,8 +11,8 @@ import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from refine.cli.backbones import entries, names
-from refine.config import AppConfig, ConfigError
+from refine.cli.backbones import entries
+from refine.config import AppConfig, ConfigError, names_in
 from refine.inference.signals import stoppable
 
 READY = ("none", "bundled", "cached")  # weights that are there
@@ -52,4 +52,8 @@ def ready(overrides: Sequence[str]) -> list[str]:
         overrides: Hydra's ``key=value``.
     """
     own = [override for override in overrides if override.startswith("config_dir=")]
-    return [row["name"] for row in entries(names(own), own) if "error" not in row and row["weights"]["state"] in READY]
+    return [
+        row["name"]
+        for row in entries(names_in("backbone", own), own)
+        if "error" not in row and row["weights"]["state"] in READY
+    ]

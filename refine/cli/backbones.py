@@ -11,7 +11,6 @@ needed, to be given as backbone.weights=<file>.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -20,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine.cli.tables import show
-from refine.config import CONFIGS, BackbonesConfig, ConfigError, compose, plain
+from refine.config import BackbonesConfig, ConfigError, compose, names_in, plain
 from refine.weights.download import weights_state
 
 COLUMNS = {
@@ -48,22 +47,12 @@ def run(overrides: Sequence[str]) -> int:
     config = BackbonesConfig.compose(overrides)
     selected = [override for override in overrides if override.startswith("backbone=")]
     others = [override for override in overrides if override not in selected]
-    rows = [entry(override, others) for override in selected] or entries(names(overrides), others)
+    rows = [entry(override, others) for override in selected] or entries(names_in("backbone", overrides), others)
     if config.json_:
         print(json.dumps(rows, indent=2))
     else:
         show(table(rows))
     return int(any("error" in row for row in rows))
-
-
-def names(overrides: Sequence[str]) -> list[str]:
-    """Names of all backbones, also of those in the folder of ``config_dir=``.
-
-    Args:
-        overrides: Hydra's ``key=value``.
-    """
-    own = [Path(o.partition("=")[2]).expanduser() for o in overrides if o.startswith("config_dir=")]
-    return sorted({file.stem for folder in (CONFIGS, *own) for file in (folder / "backbone").glob("*.yaml")})
 
 
 def entries(backbones: Sequence[str], overrides: Sequence[str]) -> list[dict[str, Any]]:

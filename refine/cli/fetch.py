@@ -16,8 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from refine.cli.backbones import names
-from refine.config import ConfigError, FetchConfig
+from refine.config import ConfigError, FetchConfig, names_in
 from refine.config.verbosity import is_quiet
 from refine.weights.download import FetchError, cache_path, fetch, hash_file, weights_state
 
@@ -71,7 +70,7 @@ def with_backbone(overrides: Sequence[str]) -> list[str]:
     first = [f"backbone={name}" for name in overrides[:1] if "=" not in name]
     result = [*first, *overrides[len(first) :]]
     if not any(override.startswith("backbone=") for override in result):
-        available = ", ".join(names(result))
+        available = ", ".join(names_in("backbone", result))
         raise ConfigError(f"fetch needs a backbone, for example: refine fetch big_lama. There are: {available}.")
     return result
 

@@ -1,6 +1,6 @@
 from .build import build, plain
-from .errors import ConfigError, describe
-from .overrides import CONFIGS, PATHS, compose, literal, quoted
+from .errors import ConfigError, describe, first_line
+from .overrides import CONFIGS, PATHS, compose, literal, names_in, quoted
 from .schema import (
     AppConfig,
     BackbonesConfig,
@@ -39,7 +39,9 @@ __all__ = [
     "build",
     "compose",
     "describe",
+    "first_line",
     "literal",
+    "names_in",
     "plain",
     "quoted",
 ]

@@ -9,3 +9,13 @@ def describe(error: Exception) -> str:
     """The first lines of a Hydra or OmegaConf error, without its advice on internals."""
     message = str(error).partition("Config search path:")[0]
     return "\n".join(line for line in message.splitlines() if line.strip() and "To append" not in line)
+
+
+def first_line(error: Exception, otherwise: str = "no message") -> str:
+    """The first line of what an error says.
+
+    Args:
+        error: Any error.
+        otherwise: Text for one that says nothing.
+    """
+    return str(error).splitlines()[0] if str(error) else otherwise

@@ -237,6 +237,17 @@ def _checked(override: str) -> str:
     return override
 
 
+def names_in(group: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Names of all configurations of a group, also of those in the folder of ``config_dir=``.
+
+    Args:
+        group: Name of the group, such as ``backbone``.
+        overrides: Hydra's ``key=value``.
+    """
+    own = [Path(o.partition("=")[2]).expanduser() for o in overrides if o.startswith("config_dir=")]
+    return sorted({file.stem for folder in (CONFIGS, *own) for file in (folder / group).glob("*.yaml")})
+
+
 def _existing_folder(path: str) -> Path:
     folder = Path(os.path.realpath(Path(path).expanduser()))
     if not folder.is_dir():

@@ -24,7 +24,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from refine.config import CONFIGS, ConfigError, PredictConfig, quoted
+from refine.config import CONFIGS, ConfigError, PredictConfig, names_in, quoted
 from refine.config.verbosity import say
 from refine.inference.finished_run import write_job
 from refine.inference.run_folder import JOB
@@ -138,7 +138,7 @@ def check_launcher(name: str) -> None:
     Raises:
         ConfigError: If there is none, or a package is missing.
     """
-    names = sorted(file.stem for file in (CONFIGS / "launcher").glob("*.yaml"))
+    names = names_in("launcher")
     if name not in names:
         raise ConfigError(f"launcher={name}: expected one of {', '.join(names)}.")
     plugin = PLUGINS.get(name.partition("_")[0])

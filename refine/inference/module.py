@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from refine.analysis.memory_limit import MemoryLimit
+from refine.config import first_line
 from refine.core.memory import refine_in_memory, release
 from refine.core.refiner import OnStep, Refiner
 from refine.core.types import Refinement, Sample, Step
@@ -56,8 +57,7 @@ class InpaintingModule(L.LightningModule):
             refiner, mask = self._way(batch), batch.network_mask
             return refine_in_memory(refiner, batch.image, mask, key=batch.key, on_step=self._tell)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else "no message"
-            return Failure(batch.key, f"{type(error).__name__}: {reason}", traceback.format_exc())
+            return Failure(batch.key, f"{type(error).__name__}: {first_line(error)}", traceback.format_exc())
 
     def _way(self, sample: Sample, batch: int = 1) -> Refiner:
         if self.limit is None:
@@ -75,7 +75,7 @@ class InpaintingModule(L.LightningModule):
             keys = [sample.key for sample in samples]
             refined = self._way(samples[0], len(samples))(image, mask, key=keys, on_step=self._tell)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error, type(error).__name__)
             warnings.warn(f"{len(samples)} images together: {reason}; each by itself.", stacklevel=2)
         else:
             self._results = {key: refined.alone(index) for index, key in enumerate(keys)}

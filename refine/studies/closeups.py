@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from refine.inference.panels import to_bytes
+
 MARGIN = 0.1  # of the hole's box, on each side
 SMALLEST = 48  # px, side of a box
 WHOLE = 0.5  # share of the image above which a box brings nothing nearer
@@ -52,7 +54,7 @@ def closeup(refined: Tensor, plain: Tensor, truth: Tensor | None, mask: Tensor |
     shown = {"plain": plain, "arm": refined}
     if truth is not None and truth.shape == refined.shape:
         shown["truth"] = truth
-    pictures = {name: Image.fromarray(as_bytes(tensor)).crop(box) for name, tensor in shown.items()}
+    pictures = {name: Image.fromarray(to_bytes(tensor)).crop(box) for name, tensor in shown.items()}
     height, width = differences.shape
     return Closeup(box, (width, height), pictures, differences[top:bottom, left:right])
 
@@ -104,15 +106,3 @@ def difference_map(differences: np.ndarray, scale: int) -> Image.Image:
 
     colors = colormaps["inferno"](np.clip(differences * 255 / scale, 0, 1))
     return Image.fromarray((colors[..., :3] * 255).round().astype(np.uint8))
-
-
-def as_bytes(tensor: Tensor) -> np.ndarray:
-    """A picture as bytes.
-
-    Args:
-        tensor: Picture ``(1, 3, H, W)``, clamped to [0, 1].
-
-    Returns:
-        Values ``(H, W, 3)`` in 0 to 255.
-    """
-    return np.asarray((tensor[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy())

@@ -13,9 +13,9 @@ from refine.core.types import Sample
 from refine.factory import make_dataset
 from refine.inference.discover import discover
 from refine.inference.finished_run import read_config
-from refine.inference.panels import HOLE
+from refine.inference.panels import HOLE, to_bytes
 from refine.io.picture import read_picture, to_tensor
-from refine.studies.closeups import Closeup, as_bytes, closeup
+from refine.studies.closeups import Closeup, closeup
 from refine.studies.spec import CONTROLS, Study, StudyRun
 from refine.studies.statistics import gain
 
@@ -184,6 +184,6 @@ def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: 
 
 def _image(tensor: Tensor) -> Image.Image:
     """``(1, 3, H, W)`` in [0, 1], no larger than a page needs."""
-    image = Image.fromarray(as_bytes(tensor))
+    image = Image.fromarray(to_bytes(tensor))
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return image

@@ -23,10 +23,11 @@ def filled(markdown: str) -> str:
 
 def backbones() -> str:
     """A table of all backbones, from their cards."""
-    from refine.cli.backbones import entries, names
+    from refine.cli.backbones import entries
+    from refine.config import names_in
 
     rows = []
-    for row in entries(names([]), []):
+    for row in entries(names_in("backbone"), []):
         about = read(f"backbone/{row['name']}").comment.partition(" Model card:")[0]
         card = f"refine/weights/bundled/{row['name']}.md"
         bundled = (ROOT / card).is_file()

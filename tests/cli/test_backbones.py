@@ -11,8 +11,8 @@ from refine.backbones.conformance.card import ENTRIES
 from refine.backbones.lama import generator as ffc
 from refine.backbones.migan import generator as migan_network
 from refine.backbones.zits import networks as zits_networks
-from refine.cli.backbones import entries, entry, names
-from refine.config import CONFIGS, compose
+from refine.cli.backbones import entries, entry
+from refine.config import CONFIGS, compose, names_in
 from refine.factory import make_backbone
 from refine.weights.download import cache_folder
 
@@ -122,7 +122,7 @@ def test_composed_together_or_one_by_one_the_rows_are_the_same(cache, tmp_path, 
     (tmp_path / "backbone").mkdir()
     (tmp_path / "backbone" / "my net.v2.yaml").write_text(MINE.replace("paper: '[mine]'", f"parameters: {setting}"))
     overrides = [f"config_dir={tmp_path}"]
-    available = names(overrides)
+    available = names_in("backbone", overrides)
     rows = entries(available, overrides)
     assert rows == [entry(f"backbone={name}", overrides) for name in available]
     assert {row["name"]: row.get("parameters") for row in rows}["mine"] == 99

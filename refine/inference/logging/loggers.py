@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from refine.config import build
+from refine.config import build, first_line
 from refine.inference.logging.console import log
 from refine.inference.logging.curves import Point
 from refine.inference.run_folder import RunFolder
@@ -146,7 +146,7 @@ def _online(init: Mapping[str, Any]) -> Any:
         log.info("W&B run %s: %s", run.name, run.url)
         return run
     except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         advice = f" `wandb sync --id {init['id']} <folder>` makes it part of that run." if init.get("id") else ""
         warnings.warn(f"W&B cannot be used online ({reason}); going on offline, nothing is lost.{advice}", stacklevel=3)
         # W&B does not let go of the id of a run that could not begin.
@@ -172,14 +172,10 @@ def _spared(name: str) -> Iterator[None]:
     except ImportError as error:
         advice = f"pip install 'refine-inpainting[{name}]', or leave logger={name} out"
         warnings.warn(
-            f"logger {name} is not installed ({_first_line(error)}): {advice}. Going on without.", stacklevel=3
+            f"logger {name} is not installed ({first_line(error)}): {advice}. Going on without.", stacklevel=3
         )
     except Exception as error:
         log.debug("logger %s", name, exc_info=True)
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         advice = "results and rows.csv are complete without it; run the same command again to tell it"
         warnings.warn(f"logger {name} failed ({reason}); {advice}.", stacklevel=3)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else "no message"
