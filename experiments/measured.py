@@ -1,4 +1,4 @@
-"""What the scripts of several experiments share: how a photo is made a square, and how two arms are compared."""
+"""What the scripts of several experiments share: photos of a folder, made squares, and two arms compared."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,11 @@ import torch
 from PIL import Image
 
 from refine.metrics.bootstrap import interval
+
+
+def photos_of(folder: str) -> list[Path]:
+    """The photos of a folder and the folders in it, by name."""
+    return sorted(file for file in Path(folder).rglob("*") if file.suffix in (".jpg", ".png"))
 
 
 def square(file: Path, side: int) -> torch.Tensor:

@@ -24,17 +24,12 @@ from refine.metrics.lpips import LPIPS
 from refine.metrics.seam import seam
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from measured import paired, square
+from measured import paired, photos_of, square
 
 SIDE = 512  # px
 BACKBONES = ("mini", "small", "mini_regular")
 BLENDS = get_args(Blend)
 SCORES = ("seam", "lpips", "psnr")  # of the rim, of the hole's box, and in the hole
-
-
-def files_of(photos: str) -> list[Path]:
-    """The photos of a folder, by name."""
-    return sorted(file for file in Path(photos).rglob("*") if file.suffix in (".jpg", ".png"))
 
 
 def hole(name: str) -> torch.Tensor:
@@ -46,7 +41,7 @@ def predict(photos: str, predictions: str) -> None:
     """Keep the raw predictions of the finest level, refined with the defaults, that the folder lacks."""
     torch.set_num_threads(1)
     refiners = {backbone: refine.load(f"backbone={backbone}") for backbone in BACKBONES}
-    for file in files_of(photos):
+    for file in photos_of(photos):
         for backbone, refiner in refiners.items():
             target = Path(predictions) / backbone / f"{file.stem}.pt"
             if not target.exists():
@@ -63,7 +58,7 @@ def compare(photos: str, predictions: str, weights: str, rows: str) -> None:
     table, lpips = Path(rows), LPIPS(weights)
     lines = table.read_text().splitlines() if table.exists() else []
     done = {(row["backbone"], row["photo"]) for row in map(json.loads, lines)}
-    for half, file in enumerate(files_of(photos)):
+    for half, file in enumerate(photos_of(photos)):
         for backbone in BACKBONES:
             kept = Path(predictions) / backbone / f"{file.stem}.pt"
             if (backbone, file.stem) in done or not kept.exists():

@@ -22,7 +22,7 @@ from refine.metrics.image import psnr, ssim
 from refine.metrics.lpips import LPIPS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from measured import paired, square
+from measured import paired, photos_of, square
 
 SIDE = 512  # px: the middle square of a photo that is shrunk to this short side
 WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48)  # thickness of the strokes for OpenCV, px; it draws the even ones 1 px wider
@@ -55,7 +55,7 @@ def measure(
 ) -> None:
     """Measure every photo, width and arm that the file of rows lacks; ``arms`` are some, comma-separated."""
     torch.set_num_threads(1)
-    files = sorted(file for file in Path(photos).rglob("*") if file.suffix in (".jpg", ".png"))
+    files = photos_of(photos)
     table, lpips = Path(rows), LPIPS(weights)
     lines = table.read_text().splitlines() if table.exists() else []
     done = {(row["backbone"], row["photo"], row["width"], row["arm"]) for row in map(json.loads, lines)}

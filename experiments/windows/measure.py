@@ -24,7 +24,7 @@ from refine.metrics.image import psnr, ssim
 from refine.metrics.lpips import LPIPS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from measured import paired
+from measured import paired, photos_of
 
 SHORT, DRAWN = 768, 224  # px: least short side of a photo; side of the square that a thick hole is drawn into
 CONTEXTS = (32, 64, 128, 256)
@@ -49,7 +49,7 @@ def hole(name: str, size: tuple[int, int]) -> torch.Tensor:
 def measure(photos: str, rows: str, weights: str, backbone: str = "small", first: str = "0", count: str = "12") -> None:
     """Measure every photo and arm that the file of rows lacks."""
     torch.set_num_threads(1)
-    files = sorted(file for file in Path(photos).rglob("*") if file.suffix in (".jpg", ".png"))
+    files = photos_of(photos)
     files = [file for file in files[int(first) :: 2] if min(Image.open(file).size) >= SHORT]
     table, lpips = Path(rows), LPIPS(weights)
     lines = table.read_text().splitlines() if table.exists() else []

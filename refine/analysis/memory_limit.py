@@ -8,9 +8,8 @@ from torch import Tensor
 
 from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration
 from refine.analysis.peak_memory import MIB
-from refine.analysis.plan import LevelPlan, plan_levels
+from refine.analysis.plan import LevelPlan, padded, plan_levels
 from refine.core.memory import OutOfMemory
-from refine.core.pyramid import padded_side
 from refine.core.refiner import Refiner
 
 SMALLEST_CONTEXT = 16  # px, of the smallest window that is worth naming
@@ -70,7 +69,7 @@ class MemoryLimit:
 
     def _advice(self, refiner: Refiner, size: tuple[int, int], lines: Calibration) -> str:
         image = math.prod(size) * (ENGINE_BYTES + RUN_BYTES) / MIB
-        least = padded_side(2 * SMALLEST_CONTEXT + 1, refiner.backbone.multiple_of, refiner.backbone.minimum_side)
+        least, _ = padded(refiner, (2 * SMALLEST_CONTEXT + 1,) * 2)
         slope = max(lines.mib[1] - 1e6 * ENGINE_BYTES / MIB, 1e-9)  # MiB per megapixel of a window
         room = max(0.0, self.mib - self.before - image - lines.mib[0]) / slope * 1e6  # pixels of a window
         side = math.isqrt(int(room)) // refiner.backbone.multiple_of * refiner.backbone.multiple_of

@@ -15,7 +15,7 @@ def first_line(error: Exception, otherwise: str = "no message") -> str:
     """The first line of what an error says.
 
     Args:
-        error: Any error.
+        error: Exception, of any kind, with a message of any number of lines.
         otherwise: Text for one that says nothing.
     """
     return str(error).splitlines()[0] if str(error) else otherwise

@@ -21,7 +21,7 @@ REACH = 16  # px, of feather
 CELL = 32  # px; holes nearer than that are done together
 
 
-def checked_blend(blend: str) -> Blend:
+def checked_blend(blend: Blend) -> Blend:
     """The setting ``refiner.blend``.
 
     Args:
@@ -30,10 +30,9 @@ def checked_blend(blend: str) -> Blend:
     Raises:
         ValueError: There is no such way to blend.
     """
-    for known in get_args(Blend):
-        if blend == known:
-            return known  # type: ignore[no-any-return]
-    raise ValueError(f"refiner.blend must be one of {', '.join(get_args(Blend))}; got {blend!r}.")
+    if blend not in get_args(Blend):
+        raise ValueError(f"refiner.blend must be one of {', '.join(get_args(Blend))}; got {blend!r}.")
+    return blend
 
 
 def blended(prediction: Tensor, image: Tensor, mask: Tensor, blend: Blend) -> Tensor:

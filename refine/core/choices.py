@@ -1,9 +1,11 @@
 """What suits each kind of device, in one table."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def check_graph(graph: bool | str, device: torch.device) -> None:
         raise ValueError(f"refiner.graph=true needs device=cuda; got {device}. Set refiner.graph=auto or false.")
 
 
-def checked_keep(keep: str) -> Literal["best", "last"]:
+def checked_keep(keep: Keep) -> Keep:
     """The setting ``refiner.keep``.
 
     Args:
@@ -79,9 +81,9 @@ def checked_keep(keep: str) -> Literal["best", "last"]:
     Raises:
         ValueError: If it is neither ``best`` nor ``last``.
     """
-    if keep != "best" and keep != "last":
+    if keep not in get_args(Keep):
         raise ValueError(f"refiner.keep must be 'best' or 'last'; got {keep!r}.")
-    return "best" if keep == "best" else "last"
+    return keep
 
 
 def check_compile(compile: bool, gradient_checkpointing: bool, precision: str) -> None:

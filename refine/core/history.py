@@ -3,11 +3,11 @@
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from refine.core.choices import Keep
 from refine.core.updates import Updates
 
 Tell = Callable[[int, int, float, Tensor], None]  # image, update, loss and prediction
@@ -41,7 +41,7 @@ class OptimizationHistory:
         self.losses.append(loss if finite else math.nan)
         self.ended = not active
 
-    def kept(self, keep: Literal["best", "last"]) -> int:
+    def kept(self, keep: Keep) -> int:
         """Updates behind the iterate to keep; -1 where none is finite.
 
         Args:

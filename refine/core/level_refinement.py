@@ -4,15 +4,15 @@ import functools
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from refine.core.choices import choice
+from refine.core.capture import Run
+from refine.core.choices import Keep, choice
 from refine.core.execution import Execution
-from refine.core.graphs import Graphs, NotCapturable, Run
+from refine.core.graphs import Graphs, NotCapturable
 from refine.core.history import OptimizationHistory, Reader, Tell
 from refine.core.objective import Comparison, Objective
 from refine.core.optimization import changed
@@ -55,7 +55,7 @@ class LevelRefinement:
     steps: int
     lr: float
     optimizer: Callable[..., Optimizer]
-    keep: Literal["best", "last"]
+    keep: Keep
     sigma: float | None
     tolerance: float
     graphs: Graphs | None

@@ -16,8 +16,8 @@ from torch.optim import Adam, Optimizer
 
 from refine.autograd.precision import checked_precision
 from refine.core.backbone import FrontRear
-from refine.core.blend import blended, checked_blend
-from refine.core.choices import check_compile, check_graph, checked_auto, checked_keep, choice
+from refine.core.blend import Blend, blended, checked_blend
+from refine.core.choices import Keep, check_compile, check_graph, checked_auto, checked_keep, choice
 from refine.core.composite import composite
 from refine.core.execution import Execution
 from refine.core.graphs import Graphs
@@ -94,7 +94,7 @@ class Refiner:
         steps: int | Sequence[int] = 15,
         lr: float | Sequence[float] = 2e-3,
         optimizer: Callable[..., Optimizer] = Adam,
-        keep: Literal["best", "last"] = "best",
+        keep: Keep = "best",
         keep_detail: float | Sequence[float] | None = None,
         frozen: bool | Literal["auto"] = "auto",
         gradient_checkpointing: bool = False,
@@ -103,7 +103,7 @@ class Refiner:
         compile: bool = False,
         window: int | Literal["auto"] | None = None,
         context: int | None = None,
-        blend: str = "none",
+        blend: Blend = "none",
         graph: bool | Literal["auto"] = False,
         tf32: bool | None = None,
         deterministic: bool = False,

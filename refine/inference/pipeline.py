@@ -12,7 +12,6 @@ from refine.config import ConfigError, PredictConfig
 from refine.core.devices import checked_device
 from refine.data.pairs import ImageMaskPair
 from refine.factory import make_dataset
-from refine.inference.beside import threads_beside
 from refine.inference.conclude import Outcome, conclude, say_part, take_account
 from refine.inference.datamodule import PairDataModule
 from refine.inference.discover import Request, discover, select_unfinished
@@ -205,8 +204,7 @@ def predict(
         with stoppable():
             if len(sampler) or processes.count > 1:
                 config = session.config
-                threads = threads_beside(config.workers, session.refiner.backbone.device)
-                data = PairDataModule(make_dataset(config, unfinished), sampler, config.data.batch, threads)
+                data = PairDataModule(make_dataset(config, unfinished), sampler, config.data.batch, session.threads)
                 module = _module(session, [unfinished[index] for index in sampler])
                 session.trainer.predict(module, datamodule=data, return_predictions=False)
             made_now = set(unfinished)

@@ -44,6 +44,7 @@ class Session:
         run_folder: Run folder in the output folder.
         scoring: Callback that scores results; None with ``evaluate=false``.
         loggers: Experiment loggers, open on rank 0 alone.
+        threads: Number of threads that read beside the refinement, and as many that write.
         writer: Callback that writes results.
         panels: Callback that keeps pictures of selected images.
         trainer: Lightning's trainer with all callbacks.
@@ -56,6 +57,7 @@ class Session:
     run_folder: RunFolder
     scoring: Scoring | None
     loggers: Loggers
+    threads: int
     writer: ResultWriter
     panels: Panels
     trainer: L.Trainer
@@ -75,13 +77,14 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     panels = _panels(config, request, refiner, run_folder, scoring)
     callbacks: list[Callback] = [ProcessSettings(config.threads), CostMeter(run_folder)]
     callbacks += [scoring] if scoring else []
-    writer = ResultWriter(run_folder, config.format, threads_beside(config.workers, refiner.backbone.device))
+    threads = threads_beside(config.workers, refiner.backbone.device)
+    writer = ResultWriter(run_folder, config.format, threads)
     callbacks += [writer, panels, ProgressBar(), LiveProgress(loggers)]
     trainer = make_trainer(config.trainer, refiner.backbone.device, callbacks)
     run_folder.part = str(trainer.global_rank) if config.shard is None else f"{config.shard}.{trainer.global_rank}"
     set_threads(config.threads, trainer)
     part = _part(config, request, refiner)
-    return Session(config, request, part, refiner, run_folder, scoring, loggers, writer, panels, trainer)
+    return Session(config, request, part, refiner, run_folder, scoring, loggers, threads, writer, panels, trainer)
 
 
 def memory_limit(session: Session) -> MemoryLimit | None:
@@ -94,7 +97,7 @@ def memory_limit(session: Session) -> MemoryLimit | None:
     if config.memory is None:
         return None
     before = resident(refiner.backbone.device)
-    if refiner.backbone.device.type == "cpu" and threads_beside(config.workers, refiner.backbone.device):
+    if refiner.backbone.device.type == "cpu" and session.threads:
         before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
     return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARGIN = 0.08  # of the range, on both sides
 ROOM = 0.6  # a control that would widen the range by no more than this share is inside
@@ -30,6 +31,28 @@ def limits(values: Iterable[float], controls: Iterable[float] = (), zero: bool =
     low, high = min([low, *near]), max([high, *near])
     margin = MARGIN * (high - low) or 0.05 * abs(high) or 1.0
     return low - margin, high + margin
+
+
+def panels_of(
+    figure: "Figure", count: int, most: int, height: float, around: float, shared: bool = False
+) -> "list[Axes]":
+    """Panels in rows, and the figure as high as they need.
+
+    Args:
+        figure: Empty figure.
+        count: Number of panels, >= 1.
+        most: Number of panels in a row at most.
+        height: Height of a row, inches.
+        around: Height of all else, inches.
+        shared: Whether all panels have the same axes.
+    """
+    columns = min(most, count)
+    rows = -(-count // columns)
+    figure.set_size_inches(8, around + rows * height)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return panels[:count]
 
 
 def spread(places: Sequence[float], gap: float, length: float = 1.0) -> np.ndarray:

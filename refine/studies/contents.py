@@ -1,18 +1,17 @@
 """What the tables of a report hold: scores, effects, images and runs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from refine.studies.record import in_every_run, own_overrides, what_was_run
-from refine.studies.spec import Study, StudyRun
+from refine.studies.spec import BASE, Study, StudyRun
 from refine.studies.statistics import COSTS, certain, direction
 from refine.studies.tables import Cell, Table
 
-BASE = "plain"  # the control that images are compared with
 EMPTY = Cell("")
 ABOUT_EFFECTS = (
     "An effect is what a factor's change of level changes: the mean over images of a paired difference, averaged over "
@@ -78,11 +77,10 @@ def summary(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, score: str
         score: Name of the score.
     """
     rows = []
-    for group in study.groups:
-        for arm, results in _by_arm(study, compared, group, score).items():
-            cells = [_number(next(iter(results.values()))["mean"])]
-            cells += [_difference(results.get(reference)) for reference in study.references]
-            rows.append([*_names(study, group, arm), *cells, *_costs(cost, group, arm, ["seconds"])])
+    for group, arm, results in _of_all_groups(study, compared, score):
+        cells = [_number(next(iter(results.values()))["mean"])]
+        cells += [_difference(results.get(reference)) for reference in study.references]
+        rows.append([*_names(study, group, arm), *cells, *_costs(cost, group, arm, ["seconds"])])
     differences = [f"− {reference} [95 %]" for reference in study.references]
     head = [*_names_head(study), "mean", *differences, COSTS["seconds"]]
     return Table(f"{score} ({direction(score)})", head, rows, len(_names_head(study)))
@@ -99,14 +97,22 @@ def details(study: Study, compared: pl.DataFrame, cost: pl.DataFrame, score: str
     """
     further = [name for name in COSTS if name != "seconds"]
     rows = []
-    for group in study.groups:
-        for arm, results in _by_arm(study, compared, group, score).items():
-            n = next(iter(results.values()))["n"]
-            cells = [cell for reference in study.references for cell in _evidence(results.get(reference))]
-            rows.append([*_names(study, group, arm), Cell(str(n), n), *cells, *_costs(cost, group, arm, further)])
+    for group, arm, results in _of_all_groups(study, compared, score):
+        n = next(iter(results.values()))["n"]
+        cells = [cell for reference in study.references for cell in _evidence(results.get(reference))]
+        rows.append([*_names(study, group, arm), Cell(str(n), n), *cells, *_costs(cost, group, arm, further)])
     evidence = [title for reference in study.references for title in (f"p − {reference}", f"wins − {reference}")]
     head = [*_names_head(study), "n", *evidence, *(COSTS[name] for name in further)]
     return Table(f"{score}: p-values (Holm), wins and further costs", head, rows, len(_names_head(study)))
+
+
+def _of_all_groups(
+    study: Study, compared: pl.DataFrame, score: str
+) -> Iterator[tuple[str, str, dict[str, dict[str, Any]]]]:
+    """Group, arm and comparisons by reference, group by group."""
+    for group in study.groups:
+        for arm, results in _by_arm(study, compared, group, score).items():
+            yield group, arm, results
 
 
 def _by_arm(study: Study, compared: pl.DataFrame, group: str, score: str) -> dict[str, dict[str, dict[str, Any]]]:

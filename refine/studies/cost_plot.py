@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from refine.studies.axes import label_right, limits
-from refine.studies.spec import CONTROLS, Study
+from refine.studies.axes import label_right, limits, panels_of
+from refine.studies.spec import BASE, CONTROLS, Study
 from refine.studies.statistics import direction, gain
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Point = tuple[str, str, float, float]  # group, arm, seconds, score
-BASE = "plain"  # what the seconds are spent for more than; the other control may lie outside
 LINE = 0.17  # in, height of a name
 
 
@@ -36,16 +35,11 @@ def draw(figure: "Figure", study: Study, compared: pl.DataFrame, cost: pl.DataFr
     shown = {group: members for group, members in by_group.items() if members}
     if not shown:
         return False
-    columns = min(2, len(shown))
-    height = max(1.8 if columns > 1 else 3.0, LINE * max(map(len, shown.values())))
-    rows = -(-len(shown) // columns)
-    figure.set_size_inches(8, 0.4 + rows * (height + 0.6))
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, (group, members) in zip(panels, shown.items(), strict=False):
+    height = max(1.8 if len(shown) > 1 else 3.0, LINE * max(map(len, shown.values())))
+    panels = panels_of(figure, len(shown), 2, height + 0.6, around=0.4)
+    for axes, (group, members) in zip(panels, shown.items(), strict=True):
         _panel(axes, study.scores[0], members, LINE / height)
         axes.set_title(group, fontsize=9)
-    for axes in list(panels)[len(shown) :]:
-        axes.remove()
     figure.supxlabel("seconds per image (median)", fontsize=9)
     figure.supylabel(f"{study.scores[0]} ({direction(study.scores[0])})", fontsize=9)
     return True
@@ -60,6 +54,7 @@ def _panel(axes: "Axes", score: str, points: Sequence[Point], gap: float) -> Non
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
+    # What the seconds are spent for more than is held; the other control may lie outside.
     held = [point[3] for point in points if point[1] not in CONTROLS or point[1] == BASE]
     others = [point[3] for point in points if point[1] in CONTROLS and point[1] != BASE]
     low, high = limits(held, others, zero=False)

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 
 from refine.metrics.bootstrap import holm, interval, sign_flip_p
-from refine.studies.spec import CONTROLS, Study
+from refine.studies.spec import BASE, CONTROLS, Study
 from refine.studies.statistics import image_scores
 
-BASE = "plain"  # the control that the groups' arms are measured by
 Level = tuple[str, ...]  # one level of every factor
 Scores = Mapping[str, float]  # by image
 COLUMNS = {
@@ -45,9 +44,19 @@ def factors(combinations: Mapping[str, Sequence[str]]) -> list[Factor]:
         combinations: Overrides by name of an arm or group, of ``grid`` or ``each``.
     """
     found: dict[str, dict[str, None]] = {}
-    for key, _, value in (text.partition("=") for overrides in combinations.values() for text in overrides):
-        found.setdefault(key, {})[value] = None
+    for overrides in combinations.values():
+        for key, value in settings(overrides).items():
+            found.setdefault(key, {})[value] = None
     return [Factor(key, tuple(levels)) for key, levels in found.items() if len(levels) > 1]
+
+
+def settings(overrides: Sequence[str]) -> dict[str, str]:
+    """Values by key.
+
+    Args:
+        overrides: Overrides ``key=value``.
+    """
+    return {key: value for key, _, value in (text.partition("=") for text in overrides)}
 
 
 def level(overrides: Sequence[str], of: Sequence[Factor]) -> Level:
@@ -57,7 +66,7 @@ def level(overrides: Sequence[str], of: Sequence[Factor]) -> Level:
         overrides: Overrides of an arm or group.
         of: Factors of :func:`factors`.
     """
-    values = dict(text.split("=", 1) for text in overrides)
+    values = settings(overrides)
     return tuple(values[factor.key] for factor in of)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from refine.metrics.bootstrap import interval
-from refine.studies.effects import BASE, Factor, factors
-from refine.studies.spec import CONTROLS, Study
+from refine.studies.axes import panels_of
+from refine.studies.effects import Factor, factors, settings
+from refine.studies.spec import BASE, CONTROLS, Study
 from refine.studies.statistics import certain, gain, image_scores
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def gains(study: Study, rows: pl.DataFrame) -> list[Gain]:
 
 
 def _levels(study: Study, group: str, arm: str) -> dict[str, str]:
-    settings = [*study.each.get(group, ()), *study.grid.get(arm, ())]
-    values = {key: value for key, _, value in (text.partition("=") for text in settings)}
+    values = settings([*study.each.get(group, ()), *study.grid.get(arm, ())])
     return values if study.grid else {**values, "arm": arm}
 
 
@@ -106,17 +106,13 @@ def draw(figure: "Figure", study: Study, rows: pl.DataFrame) -> bool:
     for one in found:
         others = [f"{_last(key)} {value}" for key, value in one.levels.items() if key not in (x.key, y.key)]
         by_panel.setdefault(", ".join(others), {})[one.levels[y.key], one.levels[x.key]] = one
-    columns = min(COLUMNS, len(by_panel))
-    rows_of_panels = -(-len(by_panel) // columns)
-    figure.set_size_inches(8, 0.9 + rows_of_panels * (0.7 + 0.45 * len(y.levels)))
-    panels = list(figure.subplots(rows_of_panels, columns, squeeze=False, sharex=True, sharey=True).flat)
+    height = 0.7 + 0.45 * len(y.levels)
+    panels = panels_of(figure, len(by_panel), COLUMNS, height, around=0.9, shared=True)
     largest = max(abs(one.mean) for one in found) or 1.0
-    for axes, (title, cells) in zip(panels, by_panel.items(), strict=False):
+    for axes, (title, cells) in zip(panels, by_panel.items(), strict=True):
         image = _panel(axes, cells, y.levels, x.levels, largest)
         axes.set_title(title, fontsize=8)
-    for axes in panels[len(by_panel) :]:
-        axes.remove()
-    figure.colorbar(image, ax=panels[: len(by_panel)], shrink=0.8).set_label(f"gain over plain\n{study.scores[0]}")
+    figure.colorbar(image, ax=panels, shrink=0.8).set_label(f"gain over plain\n{study.scores[0]}")
     figure.supxlabel(x.key, fontsize=9)
     figure.supylabel(y.key, fontsize=9)
     return True

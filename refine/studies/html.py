@@ -14,7 +14,7 @@ from refine.studies import contents
 from refine.studies.closeups import Closeup, common_scale, difference_map
 from refine.studies.gallery import KINDS, LARGEST, Case, Pictures, best_arm, choose, first_scores, pictures
 from refine.studies.plots import CAPTIONS
-from refine.studies.spec import CONTROLS, Study, StudyRun
+from refine.studies.spec import BASE, CONTROLS, Study, StudyRun
 from refine.studies.tables import Table
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def make(
         "notes": [text.split("\n- ") for text in notes],
         "plots": [_plot(name, svg) for name, svg in plots.items()],
         "names": ["input", *study.arms, "truth"],
-        "sides": {"left": contents.BASE, "right": next(filter(None, best.values()), None)},
+        "sides": {"left": BASE, "right": next(filter(None, best.values()), None)},
         "sections": list(_sections(study, best, cases)),
         "scale": scale,
         "files": files,
@@ -147,13 +147,13 @@ def _near(case: Case, closeup: Closeup | None, scale: int, side: int) -> dict[st
     """The hole near by: pictures with their names, and where it lies in percent of the image."""
     if closeup is None:
         return None
-    titles = {"plain": contents.BASE, "arm": case.arm, "truth": "truth"}
+    titles = {"plain": BASE, "arm": case.arm, "truth": "truth"}
     found = [
         {"title": titles[name], "shows": titles[name], "source": _jpeg(part, side)}
         for name, part in closeup.pictures.items()
     ]
     difference = _jpeg(difference_map(closeup.differences, scale), side)
-    shows = f"|{case.arm} − {contents.BASE}|"
+    shows = f"|{case.arm} − {BASE}|"
     (left, top, right, bottom), (width, height) = closeup.box, closeup.size
     return {
         "pictures": [*found, {"title": "difference", "shows": shows, "source": difference}],

@@ -34,7 +34,8 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "upscaled": ("preset=upscaled", "refiner=upscaled", "refiner.steps=0"),
 }
 SCORES = ("psnr_hole_torchmetrics", "ssim_hole_refine")
-FORMER = {"off": "plain"}  # earlier names of controls, in plans on disk
+BASE = "plain"  # the control that images, effects and groups are compared with
+FORMER = {"off": BASE}  # earlier names of controls, in plans on disk
 NAME = re.compile(r"[\w.+-]+", re.ASCII)  # of an arm, which is a folder too
 
 

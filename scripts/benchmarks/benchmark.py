@@ -40,6 +40,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.subjects import SUBJECTS
+from benchmarks.tables import markdown
 from options import read
 
 DEFAULTS: dict[str, Any] = {
@@ -111,18 +112,6 @@ def _differences(file: str, reference: str) -> dict[str, float]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Table of the rows in Markdown."""
-
-    def cell(value: Any) -> str:
-        number = isinstance(value, float)
-        return "" if number and math.isnan(value) else f"{value:.4g}" if number else str(value)
-
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
-    lines += [" | ".join(cell(row[column]) for column in COLUMNS) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def _check(options: dict[str, Any]) -> None:
     """Exit if an option has no meaning."""
     unknown = {word for arm in options["arms"].split(",") for word in arm.split("+")} - {*WORDS}
@@ -150,7 +139,7 @@ def main(arguments: list[str]) -> None:
     for backbone in options["backbones"].split(","):
         for size in options["sizes"].split(","):
             rows += _rows(backbone, int(size), options)
-    print(f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {options}\n\n{_table(rows)}")
+    print(f"{time.strftime('%Y-%m-%d')}, torch {torch.__version__}, {options}\n\n{markdown(rows, COLUMNS)}")
 
 
 if __name__ == "__main__":

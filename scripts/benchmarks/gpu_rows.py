@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 import refine
-from benchmarks.subjects import scene
+from benchmarks.subjects import BUNDLED, scene
 from refine.analysis.peak_memory import MIB, peak, restart_peak
 from refine.core.refiner import Refiner
 from training.scenes import render
 
 Row = Callable[[torch.device, bool], dict[str, Any]]
-BUNDLED = ("small", "mini", "mini_regular", "mini_aot")
 CONTROL = ("refiner.frozen=false", "backbone.fold=false")
 ARMS: dict[str, tuple[str, ...]] = {
     "control": CONTROL,

@@ -27,6 +27,8 @@ from typing import Any
 import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.subjects import BUNDLED
+from benchmarks.tables import markdown
 from options import read
 from training.scenes import hole, render
 
@@ -38,7 +40,6 @@ DEFAULTS: dict[str, Any] = {
     "threads": 1,
 }
 WAYS = ("", "refiner.gradient_checkpointing=true", "refiner.window=auto")
-BUNDLED = ("mini", "small", "mini_aot", "mini_regular")
 COLUMNS = ("backbone", "size", "way", "mib", "mib_planned", "seconds", "seconds_planned")
 
 
@@ -95,9 +96,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     Args:
         rows: Combinations with what :func:`measure` found.
     """
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
-    lines += [" | ".join(_cell(row[column]) for column in COLUMNS) for row in rows]
-    lines = [f"| {line} |" for line in lines]
+    lines = [markdown(rows, COLUMNS)]
     for what in ("mib", "seconds"):
         ratios = sorted(row[f"{what}_planned"] / row[what] for row in rows)
         near = [sum(abs(ratio - 1) <= limit for ratio in ratios) for limit in (0.15, 0.3)]
@@ -106,10 +105,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{near[0]} of {len(ratios)} within 15 %, {near[1]} within 30 %"
         )
     return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from refine.weights.checkpoint import UnusableWeights
 from training.scenes import hole, render
 
 BACKBONE_WORDS = ("fold", "channels_last")  # settings of some backbones
+BUNDLED = ("small", "mini", "mini_regular", "mini_aot")  # networks whose weights come along
 REFINER_WORDS = ("frozen", "gradient_checkpointing", "compile")  # settings of the refiner
 
 
