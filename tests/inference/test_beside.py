@@ -109,11 +109,11 @@ def test_a_cpu_that_refines_has_no_time_to_spare(workers, device, threads):
     assert threads_beside(workers, SimpleNamespace(type=device)) == threads
 
 
-@pytest.mark.parametrize(("workers", "mib"), [("auto", 0), (0, 0), (2, beside.PIXELS * beside.BYTES / 2**20)])
-def test_a_limit_of_memory_counts_what_lies_beside(monkeypatch, workers, mib):
+@pytest.mark.parametrize(("threads", "mib"), [(0, 0), (2, beside.PIXELS * beside.BYTES / 2**20)])
+def test_a_limit_of_memory_counts_what_lies_beside(monkeypatch, threads, mib):
     monkeypatch.setattr(session, "resident", lambda device: 300)
     monkeypatch.setattr(session, "calibrated_ways", lambda refiner, threads: ["way"])
     refiner = SimpleNamespace(backbone=SimpleNamespace(device=torch.device("cpu")))
-    config = SimpleNamespace(memory=8192, threads=1, workers=workers)
-    limit = session.memory_limit(SimpleNamespace(config=config, refiner=refiner))
+    config = SimpleNamespace(memory=8192, threads=1)
+    limit = session.memory_limit(SimpleNamespace(config=config, refiner=refiner, threads=threads))
     assert limit.mib == 8192 and limit.ways == ["way"] and limit.before == pytest.approx(300 + mib)
