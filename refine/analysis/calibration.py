@@ -2,17 +2,25 @@
 
 They follow straight lines in the pixels that the network is given at once. That holds for networks whose cost is linear
 in the pixels, as convolutions and Fourier transforms nearly are; attention over all pixels is not.
+
+On a CPU memory is that of the process, which keeps much of what it once took. So there each way to refine is measured
+in a process of its own.
 """
 
 import contextlib
 import copy
 import json
 import math
+import multiprocessing
+import operator
+import statistics
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +37,7 @@ from refine.weights.download import cache_folder
 ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
 RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 512)  # px, of the squares that are measured
-UPDATES = 2  # of each measurement
+UPDATES = 3  # of each measurement
 
 
 @dataclass(frozen=True)
@@ -70,18 +78,19 @@ def _line(line: tuple[float, float], pixels: float) -> float:
     return max(0.0, line[0] + line[1] * pixels / 1e6)
 
 
-def calibrate(refiner: Refiner) -> Calibration:
+def calibrate(refiner: Refiner, sides: tuple[int, int] = SIDES) -> Calibration:
     """Measure a refiner at two small sizes, which takes seconds to minutes; it is not changed.
 
     Args:
         refiner: Refiner on its device.
+        sides: Sides of the two squares, px.
     """
     before = resident(refiner.backbone.device)
     measured = copy.copy(refiner)
     measured.windows, measured.tolerance = None, (0.0,)
     measured.graph = False  # whose memory is that of the updates it was captured from
     measured.steps = (UPDATES if any(refiner.steps) else 0,)
-    rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in SIDES]
+    rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in sides]
     (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
     return Calibration((intercept - before, slope), update, forward)
 
@@ -97,9 +106,9 @@ def _measure(refiner: Refiner, side: int) -> tuple[float, float, float, float]:
         refiner(image, mask)  # the first run at a size makes plans and caches
         restart_peak(device)
         result = refiner(image, mask, on_step=lambda step: times.append(time.perf_counter()))
-    updating = times[-1] - times[0]
-    update = updating / max(1, len(times) - 1)
-    return side * side / 1e6, peak(device), update, result.levels[-1].seconds - updating
+    update = statistics.median(map(operator.sub, times[1:], times)) if times[1:] else 0.0  # others may use the machine
+    rest = result.levels[-1].seconds - update * (len(times) - 1)
+    return side * side / 1e6, peak(device), update, max(0.0, rest)
 
 
 def _through(rows: Sequence[tuple[float, ...]], column: int) -> tuple[float, float]:
@@ -109,22 +118,57 @@ def _through(rows: Sequence[tuple[float, ...]], column: int) -> tuple[float, flo
     return y - slope * x, slope
 
 
-def calibration(refiner: Refiner, threads: int, again: bool = False, folder: Path | None = None) -> Calibration:
-    """The calibration of a refiner on this machine, measured once and kept in the cache.
+def calibrated_ways(
+    refiner: Refiner,
+    make: Callable[[], Refiner],
+    threads: int,
+    again: bool = False,
+    limited: bool = True,
+    folder: Path | None = None,
+) -> list[tuple[str, Refiner, Calibration]]:
+    """The ways to the same pixels, the fastest first, each with its calibration; see :mod:`refine.core.memory`.
+
+    Each is measured once on a machine and kept in the cache.
 
     Args:
         refiner: Refiner on its device.
+        make: What makes such a refiner, for a process that measures; it must have an importable name.
         threads: Threads of the CPU that are used.
-        again: Measure even if there is one.
+        again: Measure even what is in the cache.
+        limited: Whether a limit of the memory will choose; else there is one way, the refiner as it is.
         folder: Cache folder; None for the user's.
     """
-    file = _calibration_file(refiner, threads, folder)
-    if not again and (known := _read(file)):
-        return known
-    found = calibrate(refiner)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, json.dumps(asdict(found)).encode(), file.parent)
-    return found
+    ways = []
+    for index, (name, way) in enumerate(_ways(refiner, limited)):
+        file = _calibration_file(way, threads, folder)
+        known = None if again else _read(file)
+        if known is None:
+            if refiner.backbone.device.type == "cpu":
+                known = _apart(_calibrate_way, make, threads, limited, index, SIDES)
+            else:
+                known = calibrate(way)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, json.dumps(asdict(known)).encode(), file.parent)
+        ways.append((name, way, known))
+    return ways
+
+
+def _ways(refiner: Refiner, limited: bool) -> Iterable[tuple[str, Refiner]]:
+    return exact_ways(fastest_way(refiner)) if limited else [("", refiner)]
+
+
+def _apart(function: Callable[..., Calibration], *args: Any) -> Calibration:
+    """What a function returns in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def _calibrate_way(
+    make: Callable[[], Refiner], threads: int, limited: bool, index: int, sides: tuple[int, int]
+) -> Calibration:
+    torch.set_num_threads(threads)
+    ways = list(_ways(make(), limited))
+    return calibrate(ways[index][1], sides)
 
 
 def known_calibration(refiner: Refiner, threads: int, folder: Path | None = None) -> Calibration | None:
@@ -160,18 +204,3 @@ def _calibration_file(refiner: Refiner, threads: int, folder: Path | None) -> Pa
         "optimize": [refiner.optimize, any(refiner.steps)],
     }
     return (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"
-
-
-def calibrated_ways(
-    refiner: Refiner, threads: int, again: bool = False, limited: bool = True
-) -> list[tuple[str, Refiner, Calibration]]:
-    """The ways to the same pixels, the fastest first, each with its calibration; see :mod:`refine.core.memory`.
-
-    Args:
-        refiner: Refiner on its device.
-        threads: Threads of the CPU that are used.
-        again: Measure even what is in the cache.
-        limited: Whether a limit of the memory will choose; else the refiner itself comes first.
-    """
-    ways = exact_ways(fastest_way(refiner) if limited else refiner)
-    return [(name, way, calibration(way, threads, again)) for name, way in ways]

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,7 @@ from refine.core.memory import OutOfMemory
 from refine.data.pairs import Failure
 from refine.factory import make_dataset, make_refiner
 from refine.inference.discover import discover
+from refine.inference.startup import lean_start
 from refine.weights.download import cache_folder
 
 
@@ -47,9 +49,11 @@ def run(overrides: Sequence[str]) -> int:
     request = discover(config.model_copy(update={"output": str(cache_folder() / "plan")}))
     refiner = make_refiner(config)
     torch.set_num_threads(config.threads)
-    import_module("refine.inference.session")  # what a run has loaded takes memory too
+    with lean_start():
+        import_module("refine.inference.pipeline")  # what a run has loaded takes memory too
     before = resident(refiner.backbone.device)
-    ways = calibrated_ways(refiner, config.threads, config.calibrate, limited=config.memory is not None)
+    make, limited = partial(make_refiner, config), config.memory is not None
+    ways = calibrated_ways(refiner, make, config.threads, config.calibrate, limited)
     limit = MemoryLimit(math.inf if config.memory is None else config.memory, ways, before)
     rows = [{"image": failure.key, "problem": failure.reason} for failure in request.failures]
     rows += _rows(config, request.pairs, limit)

@@ -1,6 +1,7 @@
 """All that one process of a run works with: refiner, run folder, loggers, callbacks, trainer."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -99,7 +100,7 @@ def memory_limit(session: Session) -> MemoryLimit | None:
     before = resident(refiner.backbone.device)
     if refiner.backbone.device.type == "cpu" and session.threads:
         before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
-    return MemoryLimit(config.memory, calibrated_ways(refiner, config.threads), before)
+    return MemoryLimit(config.memory, calibrated_ways(refiner, partial(make_refiner, config), config.threads), before)
 
 
 def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:

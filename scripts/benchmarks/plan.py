@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.subjects import BUNDLED
 from benchmarks.tables import markdown
 from options import read
+from refine.config import InpaintConfig
 from training.scenes import hole, render
 
 DEFAULTS: dict[str, Any] = {
@@ -40,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "threads": 1,
 }
 WAYS = ("", "refiner.gradient_checkpointing=true", "refiner.window=auto")
+STRIPS = "refiner.gradient_checkpointing=true backbone.strips=true"  # of the networks that can
 COLUMNS = ("backbone", "size", "way", "mib", "mib_planned", "seconds", "seconds_planned")
 
 
@@ -121,9 +123,10 @@ def main(arguments: Sequence[str]) -> None:
     done = {(row["backbone"], row["size"], row["way"]) for row in rows}
     os.environ["OMP_NUM_THREADS"] = str(options["threads"])
     for backbone in options["backbones"].split(","):
+        ways = [*WAYS, *([STRIPS] if "strips" in InpaintConfig.compose([f"backbone={backbone}"]).backbone else [])]
         for size in options["sizes"].split(","):
             image, mask = make_pair(out, size)
-            for way in WAYS:
+            for number, way in enumerate(ways):
                 if (backbone, size, way) in done:
                     continue
                 overrides = [
@@ -132,9 +135,9 @@ def main(arguments: Sequence[str]) -> None:
                     f"backbone={backbone}",
                     f"refiner.steps={options['updates']}",
                 ]
-                overrides += ["device=cpu", "evaluate=false", *filter(None, [way])]
+                overrides += ["device=cpu", "evaluate=false", *way.split()]
                 overrides += [] if backbone in BUNDLED else ["backbone.weights=random"]
-                found = measure(out / f"{backbone}_{size}_{WAYS.index(way)}", overrides)
+                found = measure(out / f"{backbone}_{size}_{number}", overrides)
                 rows.append({"backbone": backbone, "size": size, "way": way, **found})
                 with file.open("a") as stream:
                     stream.write(json.dumps(rows[-1]) + "\n")

@@ -1,19 +1,22 @@
 """Predicted levels, memory and seconds against what a refiner does, and the choice under a limit."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 import refine
 from refine.analysis import calibration as module
-from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration, calibration
+from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration, calibrated_ways, known_calibration
 from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.plan import LevelPlan, plan_levels
+from refine.config import RefinerConfig
 from refine.core.memory import OutOfMemory, exact_ways
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
+from refine.factory import make_refiner
 
 LINES = Calibration(mib=(50.0, 1000.0), update=(0.1, 4.0), forward=(0.05, 1.0))
 
@@ -61,19 +64,28 @@ def test_memory_is_that_of_the_largest_part_and_of_the_image():
     assert LINES.seconds(part) == pytest.approx(2 * (0.3 + 4 * 0.235) + 3 * 0.05 + 0.235)
 
 
-def test_a_calibration_is_measured_once_for_each_way_and_machine(refiner, tmp_path, monkeypatch):
+def test_each_way_is_calibrated_once_on_a_machine_in_a_process_of_its_own(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SIDES", (32, 64))
-    found = {name: calibration(way, 1, folder=tmp_path) for name, way in exact_ways(refiner)}
-    assert len(list((tmp_path / "calibration").iterdir())) == len(found) == 3
-    for lines in found.values():
-        assert all(math.isfinite(number) for line in (lines.mib, lines.update, lines.forward) for number in line)
-        assert lines.update[0] + lines.update[1] * 64 * 64 / 1e6 > 0
-    monkeypatch.setattr(module, "calibrate", lambda refiner: pytest.fail("measured again"))
-    assert calibration(refiner, 1, folder=tmp_path) == found[""]
-    with pytest.raises(pytest.fail.Exception):
-        calibration(refiner, 2, folder=tmp_path)  # another number of threads
-    with pytest.raises(pytest.fail.Exception):
-        calibration(refiner, 1, again=True, folder=tmp_path)
+    settings = ["backbone=lama", f"backbone.weights={tiny_weights}", "backbone.native_size=32", "device=cpu"]
+    config = RefinerConfig.compose([*settings, "refiner.steps=3"])
+    refiner, asked = make_refiner(config), []
+    apart = {True: module._apart, False: lambda *args: LINES}
+
+    def ways(threads=1, really=True, **further):
+        monkeypatch.setattr(module, "_apart", lambda *args: asked.append(args[-2]) or apart[really](*args))
+        return calibrated_ways(refiner, partial(make_refiner, config), threads, folder=tmp_path, **further)
+
+    ((name, way, lines),) = ways(limited=False)
+    assert (name, way) == ("", refiner) and known_calibration(refiner, 1, tmp_path) == lines
+    assert all(math.isfinite(number) for line in (lines.mib, lines.update, lines.forward) for number in line)
+    assert lines.update[0] + lines.update[1] * 64 * 64 / 1e6 > 0
+    found = ways(really=False)
+    assert [name for name, *_ in found] == [name for name, _ in exact_ways(refiner)]
+    assert asked == [0, 1, 2] and found[0][2] == lines  # the first was known
+    assert len(list((tmp_path / "calibration").iterdir())) == 3
+    ways(2, really=False)  # another number of threads
+    ways(again=True, really=False)
+    assert asked == [0, 1, 2] * 3
     assert refiner.steps == (3,) and refiner.pyramid.max_levels is None
 
 
