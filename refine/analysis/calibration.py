@@ -26,18 +26,20 @@ import torch
 
 from refine import __version__
 from refine.analysis.peak_memory import MIB, peak, resident, restart_peak
-from refine.analysis.plan import LevelPlan, padded
+from refine.analysis.plan import LevelPlan, padded, plan_levels
 from refine.core.devices import machine_name
 from refine.core.memory import exact_ways, fastest_way
 from refine.core.refiner import Refiner
+from refine.core.windows import Windows
 from refine.io.files import hash_settings, write_atomic
 from refine.weights.download import cache_folder
 
 # Per pixel of the image at full size, measured with small holes in photos of 24 and 50 MP:
 ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
 RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
-SIDES = (256, 512)  # px, of the squares that are measured
+SIDES = (256, 768)  # px, of the squares that are measured; what a process's heap keeps varies by a tenth at either
 UPDATES = 3  # of each measurement
+SMALL = 32  # px, of a small hole and of what a window shows around it
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Calibration:
         mib: Intercept and slope of the memory at its peak, MiB above what the process had before.
         update: Intercept and slope of the seconds of one update.
         forward: Intercept and slope of the seconds of one plain forward pass.
+        outside: Intercept and slope of the seconds that a level takes outside of its windows, ``x`` of which lie there.
     """
 
     mib: tuple[float, float]
     update: tuple[float, float]
     forward: tuple[float, float]
+    outside: tuple[float, float] = (0.0, 0.0)
 
     def memory(self, levels: Sequence[LevelPlan], batch: int = 1) -> float:
         """Predicted peak, MiB above what the process had before.
@@ -67,11 +71,17 @@ class Calibration:
 
     def seconds(self, levels: Sequence[LevelPlan]) -> float:
         """Predicted seconds of the refinement, without reading and writing files."""
-        return sum(
+        inside = sum(
             level.updates * _line(self.update, math.prod(part)) + _line(self.forward, math.prod(part))
             for level in levels
             for part in level.parts
         )
+        return inside + _line(self.outside, _outside(levels))
+
+
+def _outside(levels: Sequence[LevelPlan]) -> int:
+    """Pixels of all levels that the network is not given."""
+    return sum(max(0, math.prod(level.size) - sum(map(math.prod, level.parts))) for level in levels)
 
 
 def _line(line: tuple[float, float], pixels: float) -> float:
@@ -92,7 +102,23 @@ def calibrate(refiner: Refiner, sides: tuple[int, int] = SIDES) -> Calibration:
     measured.steps = (UPDATES if any(refiner.steps) else 0,)
     rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in sides]
     (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
-    return Calibration((intercept - before, slope), update, forward)
+    lines = Calibration((intercept - before, slope), update, forward)
+    return replace(lines, outside=(0.0, _measure_outside(measured, 2 * sides[1], lines)))
+
+
+def _measure_outside(refiner: Refiner, side: int, lines: Calibration) -> float:
+    """Seconds per megapixel outside of the windows, for a square with a small hole; 0 for a network without windows."""
+    if not refiner.backbone.fills_parts:
+        return 0.0
+    middle = slice(side // 2, side // 2 + SMALL)
+    refiner.windows = Windows(None, SMALL)
+    refiner.pyramid = replace(refiner.pyramid, smallest_side=side // 8, factor=2.0, max_levels=None)
+    image, mask = torch.full((1, 3, side, side), 0.5), torch.zeros(1, 1, side, side)
+    mask[..., middle, middle] = 1
+    levels = plan_levels(refiner, (side, side), mask)
+    start = time.perf_counter()
+    refiner(image, mask)
+    return max(0.0, time.perf_counter() - start - lines.seconds(levels)) / _outside(levels) * 1e6
 
 
 def _measure(refiner: Refiner, side: int) -> tuple[float, float, float, float]:
@@ -103,8 +129,8 @@ def _measure(refiner: Refiner, side: int) -> tuple[float, float, float, float]:
     device, times = refiner.backbone.device, list[float]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        refiner(image, mask)  # the first run at a size makes plans and caches
         restart_peak(device)
+        refiner(image, mask)  # makes plans and caches; in the second run the heap of a CPU still grows
         result = refiner(image, mask, on_step=lambda step: times.append(time.perf_counter()))
     update = statistics.median(map(operator.sub, times[1:], times)) if times[1:] else 0.0  # others may use the machine
     rest = result.levels[-1].seconds - update * (len(times) - 1)

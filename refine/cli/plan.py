@@ -3,7 +3,7 @@
     refine plan input=photos masks=holes backbone=big_lama backbone.weights=big-lama.zip
     refine plan input=photo.jpg mask=hole.png memory=8GiB refiner.window=auto json=true
 
-The first plan on a machine measures the network at 256 and 512 px; that is kept in the cache. Memory is that of the
+The first plan on a machine measures the network at 256 and 768 px; that is kept in the cache. Memory is that of the
 process on a CPU and of tensors on a GPU; seconds are of the refinement, without reading and writing files.
 """
 

@@ -137,6 +137,7 @@ class DataConfig(BaseModel):
     seed: int
     table: str | None
     batch: PositiveInt
+    megapixels: PositiveFloat
 
 
 class PanelsConfig(BaseModel):

@@ -19,8 +19,10 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, UnidentifiedImageError):  # Pillow's text shows the address of a buffer
         return "its contents are no image of a supported kind; convert it to PNG"
-    if isinstance(error, UnreadableImage | Image.DecompressionBombError):
+    if isinstance(error, UnreadableImage):
         return str(error).removesuffix(".")
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{str(error).removesuffix('.')}; if you trust it, let refine predict take more by data.megapixels="
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it is damaged or cut short ({' '.join(str(error).split()) or type(error).__name__})"

@@ -6,6 +6,7 @@ films (FLI, MPEG), measurements (FITS, GRIB, HDF5).
 """
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import BinaryIO
@@ -47,6 +48,16 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 class UnreadableImage(ValueError):
     """A file that cannot be read as an image; the message names it and says why, in one line."""
+
+
+def allow(megapixels: float) -> None:
+    """Let this process open images up to a size; Pillow's own limit is 179 MP, with a warning from half of that.
+
+    Args:
+        megapixels: Largest image, MP. A small file may hold more than the memory does.
+    """
+    Image.MAX_IMAGE_PIXELS = round(megapixels * 5e5)  # Pillow warns above it and refuses above twice as much
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def open_image(stream: BinaryIO) -> Image.Image:

@@ -1,6 +1,7 @@
 """What a folder costs besides its refinements: images per second with a network that is done after 5 ms.
 
     python scripts/benchmarks/folder.py
+    python scripts/benchmarks/folder.py preset=default         # 5 ms of each forward and of each backward pass
 
 The network only waits, as a CPU waits for a GPU, so all other time is reading, drawing masks, scoring and writing. Each
 arm runs `refine predict` in this process on the same generated photos, half of them JPEG, half PNG, into a new folder:
@@ -14,7 +15,8 @@ network; and the processor time of an image, ms. No run can be faster than proce
 Options, with their defaults:
     count=64      photos
     side=512      px
-    ms=5          of the network per image
+    ms=5          of the network per pass
+    preset=plain  one pass per image; others refine
     rounds=3      runs of each arm
     profile=      file for a profile of the main thread in processor time, which slows it down
     overrides=    for refine predict, comma-separated
@@ -23,6 +25,7 @@ Options, with their defaults:
 import contextlib
 import cProfile
 import io
+import operator
 import statistics
 import sys
 import tempfile
@@ -44,13 +47,26 @@ from refine.core.backbone import FrontRear
 from refine.core.types import Features, Level
 from refine.inference import pipeline
 
-DEFAULTS: dict[str, Any] = {"count": 64, "side": 512, "ms": 5, "rounds": 3, "profile": "", "overrides": ""}
+DEFAULTS: dict[str, Any] = {
+    "count": 64,
+    "side": 512,
+    "ms": 5,
+    "preset": "plain",
+    "rounds": 3,
+    "profile": "",
+    "overrides": "",
+}
 ARMS = {"files": "masks={holes}", "drawn": "masks=thick"}
 
 
 class Waiting(FrontRear):
-    """Fills with gray after a while in which it takes no processor time."""
+    """Fills with gray after a while in which it takes no processor time.
 
+    Attributes:
+        waited: Seconds of all passes of this process.
+    """
+
+    waited = 0.0
     layers, multiple_of, weights_hash = ("gray",), 8, "waiting"
 
     def __init__(self, ms: float, native_size: int = 512, name: str = "waiting") -> None:
@@ -65,8 +81,16 @@ class Waiting(FrontRear):
 
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
+        self._wait()
+        result = features.z["gray"] * 1
+        if result.requires_grad:
+            result.register_hook(lambda gradient: self._wait())
+        return result
+
+    def _wait(self) -> None:
+        start = time.perf_counter()
         time.sleep(self.seconds)
-        return features.z["gray"]
+        Waiting.waited += time.perf_counter() - start
 
 
 def make_photos(folder: Path, count: int, side: int) -> None:
@@ -88,15 +112,21 @@ def make_photos(folder: Path, count: int, side: int) -> None:
         Image.fromarray(hole).save(folder / "holes" / f"im{number:03}.png")
 
 
-def run(arguments: Sequence[str]) -> tuple[float, float]:
-    """Seconds and processor seconds of the images of one run, without its start and end."""
-    found: list[tuple[float, float]] = []
+def now() -> tuple[float, float, float]:
+    """Seconds, processor seconds, and seconds of the network so far."""
+    waited = getattr(sys.modules.get("benchmarks.folder"), "Waiting", Waiting).waited  # as the configuration names it
+    return time.perf_counter(), time.process_time(), waited
+
+
+def run(arguments: Sequence[str]) -> tuple[float, ...]:
+    """Seconds, processor seconds and seconds of the network of one run's images, without its start and end."""
+    found: list[tuple[float, ...]] = []
     predict = pipeline.predict
 
     def timed(*things: Any) -> pipeline.Outcome:
-        start = time.perf_counter(), time.process_time()
+        start = now()
         outcome = predict(*things)
-        found.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        found.append(tuple(map(operator.sub, now(), start)))
         return outcome
 
     pipeline.predict = timed
@@ -124,9 +154,14 @@ def main(arguments: Sequence[str]) -> None:
         (folder / "waiting.yaml").write_text(
             f"_target_: benchmarks.folder.Waiting\nname: waiting\nms: {ms}\nnative_size: 512\n"
         )
-        common = [f"input={folder / 'photos'}", f"backbone={folder / 'waiting.yaml'}", "preset=plain", "device=cpu"]
+        common = [
+            f"input={folder / 'photos'}",
+            f"backbone={folder / 'waiting.yaml'}",
+            f"preset={options['preset']}",
+            "device=cpu",
+        ]
         common += filter(None, str(options["overrides"]).split(","))
-        found: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+        found: dict[str, list[tuple[float, ...]]] = {arm: [] for arm in ARMS}
         for number in range(rounds):  # other load on the machine hits both arms
             for arm, masks in ARMS.items():
                 command = ["predict", *common, masks.format(holes=folder / "holes"), f"output={folder / arm}{number}"]
@@ -134,9 +169,9 @@ def main(arguments: Sequence[str]) -> None:
                     found[arm].append(run(command))
     print(f"| arm | images per second | outside of the network | processor time, ms |\n{'|---' * 4}|")
     for arm, times in found.items():
-        rates = spread([count / wall for wall, _ in times])
-        shares = spread([1 - count * ms / 1000 / wall for wall, _ in times], ".0%")
-        print(f"| {arm} | {rates} | {shares} | {spread([1000 * processor / count for _, processor in times])} |")
+        rates = spread([count / wall for wall, _, _ in times])
+        shares = spread([1 - network / wall for wall, _, network in times], ".0%")
+        print(f"| {arm} | {rates} | {shares} | {spread([1000 * processor / count for _, processor, _ in times])} |")
     if options["profile"]:
         profile.dump_stats(options["profile"])
 

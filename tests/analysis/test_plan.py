@@ -1,6 +1,7 @@
 """Predicted levels, memory and seconds against what a refiner does, and the choice under a limit."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -62,6 +63,9 @@ def test_memory_is_that_of_the_largest_part_and_of_the_image():
     assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * ENGINE_BYTES / 2**20 + run)
     assert LINES.seconds(whole) == pytest.approx(2 * (0.1 + 4 * 0.5) + 0.05 + 0.5)
     assert LINES.seconds(part) == pytest.approx(2 * (0.3 + 4 * 0.235) + 3 * 0.05 + 0.235)
+    beside = replace(LINES, outside=(0.0, 10.0))
+    assert beside.seconds(whole) == LINES.seconds(whole)
+    assert beside.seconds(part) == pytest.approx(LINES.seconds(part) + 10 * (0.5 - 0.11))
 
 
 def test_each_way_is_calibrated_once_on_a_machine_in_a_process_of_its_own(tiny_weights, tmp_path, monkeypatch):

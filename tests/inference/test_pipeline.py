@@ -194,6 +194,15 @@ def test_holes_too_thin_to_be_refined_are_told(tmp_path, predict):
     assert {key: row["updates"] for key, row in rows.items()} == {"thin": "2", "wide": "2"}
 
 
+def test_the_largest_photo_is_a_setting(tmp_path, predict, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # each run sets it
+    pair(tmp_path / "in", "a", height=40, width=50)
+    result = predict("data.megapixels=0.0019")
+    assert result.status == 1 and "(2000 pixels) exceeds limit of 1900" in result.err
+    assert "if you trust it, let refine predict take more by data.megapixels=" in result.err
+    assert not predict("data.megapixels=0.0021").status
+
+
 def test_holes_empty_full_and_at_the_border(tmp_path, predict):
     border = np.ones((40, 48), bool)
     border[5:-5, 5:-5] = False
