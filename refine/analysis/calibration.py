@@ -47,15 +47,17 @@ class Calibration:
     """Straight lines in the megapixels ``x`` that the network is given at once.
 
     Attributes:
-        mib: Intercept and slope of the memory at its peak, MiB above what the process had before.
+        mib: Intercept and slope of the memory at its peak during updates, MiB above what the process had before.
         update: Intercept and slope of the seconds of one update.
         forward: Intercept and slope of the seconds of one plain forward pass.
+        plain_mib: As ``mib``, of forward passes alone.
         outside: Intercept and slope of the seconds that a level takes outside of its windows, ``x`` of which lie there.
     """
 
     mib: tuple[float, float]
     update: tuple[float, float]
     forward: tuple[float, float]
+    plain_mib: tuple[float, float]
     outside: tuple[float, float] = (0.0, 0.0)
 
     def memory(self, levels: Sequence[LevelPlan], batch: int = 1) -> float:
@@ -67,7 +69,8 @@ class Calibration:
         """
         largest = batch * max((math.prod(part) for level in levels for part in level.parts), default=0)
         image = batch * math.prod(levels[-1].size)
-        return _line(self.mib, largest) + (max(0, image - largest) * ENGINE_BYTES + image * RUN_BYTES) / MIB
+        line = self.mib if any(level.updates for level in levels) else self.plain_mib
+        return _line(line, largest) + (max(0, image - largest) * ENGINE_BYTES + image * RUN_BYTES) / MIB
 
     def seconds(self, levels: Sequence[LevelPlan]) -> float:
         """Predicted seconds of the refinement, without reading and writing files."""
@@ -99,10 +102,13 @@ def calibrate(refiner: Refiner, sides: tuple[int, int] = SIDES) -> Calibration:
     measured = copy.copy(refiner)
     measured.windows, measured.tolerance = None, (0.0,)
     measured.graph = False  # whose memory is that of the updates it was captured from
-    measured.steps = (UPDATES if any(refiner.steps) else 0,)
-    rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in sides]
-    (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
-    lines = Calibration((intercept - before, slope), update, forward)
+    kinds = []
+    for steps in (0, UPDATES if any(refiner.steps) else 0):  # first what takes less, since the heap keeps it
+        measured.steps = (steps,)
+        rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in sides]
+        (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
+        kinds.append((intercept - before, slope))
+    lines = Calibration(kinds[1], update, forward, kinds[0])
     return replace(lines, outside=(0.0, _measure_outside(measured, 2 * sides[1], lines)))
 
 

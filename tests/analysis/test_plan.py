@@ -19,7 +19,7 @@ from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
 
-LINES = Calibration(mib=(50.0, 1000.0), update=(0.1, 4.0), forward=(0.05, 1.0))
+LINES = Calibration(mib=(50.0, 1000.0), update=(0.1, 4.0), forward=(0.05, 1.0), plain_mib=(20.0, 500.0))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ def test_memory_is_that_of_the_largest_part_and_of_the_image():
     whole = [LevelPlan((500, 1000), ((500, 1000),), 2)]
     run = 0.5e6 * RUN_BYTES / 2**20
     assert LINES.memory(whole) == pytest.approx(50 + 1000 * 0.5 + run)
+    assert LINES.memory([replace(whole[0], updates=0)]) == pytest.approx(20 + 500 * 0.5 + run)
     part = [LevelPlan((250, 500), ((250, 500),), 2), LevelPlan((500, 1000), ((200, 500), (100, 100)), 2)]
     assert LINES.memory(part) == pytest.approx(50 + 1000 * 0.125 + 0.375e6 * ENGINE_BYTES / 2**20 + run)
     assert LINES.seconds(whole) == pytest.approx(2 * (0.1 + 4 * 0.5) + 0.05 + 0.5)
@@ -94,7 +95,7 @@ def test_each_way_is_calibrated_once_on_a_machine_in_a_process_of_its_own(tiny_w
 
 
 def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
-    less = Calibration((20.0, 400.0), LINES.update, LINES.forward)
+    less = replace(LINES, mib=(20.0, 400.0))
     ways = [(name, way, lines) for (name, way), lines in zip(exact_ways(refiner), (LINES, less, less), strict=True)]
     sizes = {"": (500, 1000), "refiner.gradient_checkpointing=true": (1000, 1000)}
     limit = MemoryLimit(700, ways, before=100)

@@ -15,7 +15,7 @@ from refine.inference import foresight
 from refine.inference.foresight import duration, foresee, predicted_costs
 from refine.io.mask import MaskOptions
 
-LINES = Calibration(mib=(50.0, 1000.0), update=(30.0, 0.0), forward=(10.0, 0.0))
+LINES = Calibration(mib=(50.0, 1000.0), update=(30.0, 0.0), forward=(10.0, 0.0), plain_mib=(20.0, 500.0))
 
 
 @pytest.fixture
