@@ -26,7 +26,7 @@ from refine.metrics.lpips import LPIPS
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from measured import paired, photos_of
 
-SHORT, DRAWN = 768, 224  # px: least short side of a photo; side of the square that a thick hole is drawn into
+SHORT, DRAWN = 680, 224  # px: least short side of a photo; side of the square that a thick hole is drawn into
 CONTEXTS = (32, 64, 128, 256)
 ARMS: dict[str, tuple[str, ...]] = {
     "whole": (),

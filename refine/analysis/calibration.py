@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from refine import __version__
 from refine.analysis.peak_memory import MIB, peak, resident, restart_peak
@@ -38,7 +39,7 @@ from refine.weights.download import cache_folder
 ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
 RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 768)  # px, of the squares that are measured; what a process's heap keeps varies by a tenth at either
-UPDATES = 3  # of each measurement
+UPDATES = 2  # of the first run of a measurement
 SMALL = 32  # px, of a small hole and of what a window shows around it
 
 
@@ -103,9 +104,8 @@ def calibrate(refiner: Refiner, sides: tuple[int, int] = SIDES) -> Calibration:
     measured.windows, measured.tolerance = None, (0.0,)
     measured.graph = False  # whose memory is that of the updates it was captured from
     kinds = []
-    for steps in (0, UPDATES if any(refiner.steps) else 0):  # first what takes less, since the heap keeps it
-        measured.steps = (steps,)
-        rows = [_measure(measured, padded(refiner, (side, side))[0]) for side in sides]
+    for steps in (0, max(refiner.steps)):  # first what takes less, since the heap keeps it
+        rows = [_measure(measured, padded(refiner, (side, side))[0], steps) for side in sides]
         (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
         kinds.append((intercept - before, slope))
     lines = Calibration(kinds[1], update, forward, kinds[0])
@@ -127,20 +127,32 @@ def _measure_outside(refiner: Refiner, side: int, lines: Calibration) -> float:
     return max(0.0, time.perf_counter() - start - lines.seconds(levels)) / _outside(levels) * 1e6
 
 
-def _measure(refiner: Refiner, side: int) -> tuple[float, float, float, float]:
-    """Megapixels, MiB at the peak, seconds of an update and of the rest of a level, for a square with a hole."""
+def _measure(refiner: Refiner, side: int, most: int) -> tuple[float, float, float, float]:
+    """Megapixels, MiB at the peak, seconds of an update and of the rest of a level, for a square with a hole.
+
+    ``most`` is the number of updates that are made at most.
+    """
     refiner.pyramid = replace(refiner.pyramid, smallest_side=side // 2, factor=2.0, max_levels=2)
     image, mask = torch.full((1, 3, side, side), 0.5), torch.zeros(1, 1, side, side)
     mask[..., side // 8 : -side // 8, side // 8 : -side // 8] = 1
-    device, times = refiner.backbone.device, list[float]()
+    updates, rest = list[float](), 0.0
+    restart_peak(refiner.backbone.device)
+    for steps in (UPDATES, 1):  # the first run at a size makes plans and caches; the heap grows in the second too
+        refiner.steps = (min(steps, most),)
+        found, rest = _run(refiner, image, mask)
+        updates += found
+    update = statistics.median(updates) if updates else 0.0  # others may use the machine
+    return side * side / 1e6, peak(refiner.backbone.device), update, max(0.0, rest)
+
+
+def _run(refiner: Refiner, image: Tensor, mask: Tensor) -> tuple[list[float], float]:
+    """Seconds of each update of the last level, and of all else at that level."""
+    times = list[float]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        restart_peak(device)
-        refiner(image, mask)  # makes plans and caches; in the second run the heap of a CPU still grows
         result = refiner(image, mask, on_step=lambda step: times.append(time.perf_counter()))
-    update = statistics.median(map(operator.sub, times[1:], times)) if times[1:] else 0.0  # others may use the machine
-    rest = result.levels[-1].seconds - update * (len(times) - 1)
-    return side * side / 1e6, peak(device), update, max(0.0, rest)
+    updates = list(map(operator.sub, times[1:], times))
+    return updates, result.levels[-1].seconds - sum(updates)
 
 
 def _through(rows: Sequence[tuple[float, ...]], column: int) -> tuple[float, float]:
