@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import wandb
 from generated import hole, pair, photo, refine, save
-from offline import OfflineRun, runs
+from offline import LITTLE, OfflineRun, runs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from refine.inference.logging.curves import flat
@@ -28,6 +28,8 @@ def elsewhere(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(folder)
     for name in ("MODE", "API_KEY", "PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "RUN_ID", "SWEEP_ID"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    for name, value in LITTLE.items():
+        monkeypatch.setenv(name, value)
     for name in ("WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "HOME"):
         monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name)))
     yield folder
