@@ -12,7 +12,7 @@ from torch import nn
 from refine.__main__ import main
 from refine.backbones.conformance import checks
 from refine.backbones.conformance.card import check_card
-from refine.backbones.conformance.contract import CHECKS, check, run_check
+from refine.backbones.conformance.contract import CHECKS, check
 from refine.config import CONFIGS, compose
 from refine.core.backbone import FrontRear
 from refine.core.types import Features
