@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PARALLEL ?= 2
 # A file stays in one process, which then makes once what its tests share; those that start processes come early.
 SPREAD := --dist loadfile --no-loadscope-reorder
+# One thread each; and what Python compiles is kept, wherever the environment says otherwise: tests start many processes.
+TESTED := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD)
 
 .PHONY: demo docs test thorough gpu lint clean
 
@@ -22,10 +24,10 @@ docs: $(VENV)/ready  ## the site -> site/index.html; a warning ends it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: lint  ## everything that must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD)
+	$(TESTED)
 
 thorough: lint  ## also the further variants of tests that start processes: every signal, launcher and way of starting
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PARALLEL) $(SPREAD) -m ""
+	$(TESTED) -m ""
 
 # On a bare machine with CUDA where torch and the other packages are there already: `make gpu GPU_PYTHON=python3`.
 GPU_PYTHON ?= $(BIN)/python

@@ -1,30 +1,24 @@
 """What the tests share: a tiny LaMa in a file, and a process to fork others from."""
 
-# ruff: noqa: E402 (the collector stops before what is large is imported)
 import gc
-
-gc.disable()  # until all is imported
-
 import os
 import signal
 from pathlib import Path
 
 import pytest
-import torch
-from composed import composed_once
-from forked import forks
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from safetensors.torch import save_file
 
-from refine.backbones.lama.generator import LaMaConfig, build
-
-torch.set_num_threads(1)  # tiny tensors gain nothing from more, and lose much on a busy machine
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+gc.disable()  # until all is imported
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors gain nothing from more; for the processes that tests start, too
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and what they start, ignore it
+
+# Torch and what needs it are imported where they are used: the process that hands the files to others needs none of it.
 
 
 def pytest_collection_finish():
     """The collector need not look at what is imported again and again: with torch and Lightning that takes 0.3 s."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.freeze()
     gc.enable()
 
@@ -40,6 +34,8 @@ def empty_cache(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def once():
     """The file of a test says where it needs more: ``overrides._compose.__wrapped__`` composes always."""
+    from composed import composed_once
+
     with composed_once():
         yield
 
@@ -47,6 +43,8 @@ def once():
 @pytest.fixture(autouse=True)
 def own_rank():
     """A trainer that is told it is one of several processes says so to all loggers, for good."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
     before = getattr(rank_zero_only, "rank", None)
     yield
     rank_zero_only.rank = before or 0
@@ -55,6 +53,11 @@ def own_rank():
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
     """A random LaMa small enough to refine in no time."""
+    import torch
+    from safetensors.torch import save_file
+
+    from refine.backbones.lama.generator import LaMaConfig, build
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build(LaMaConfig(width=4, downsamplings=2, blocks=1, global_channels=12))
@@ -73,6 +76,8 @@ def tiny(tiny_weights) -> list[str]:
 @pytest.fixture(scope="session")
 def process(tmp_path_factory):
     """Start a command in a process of its own without importing torch again; nothing may be left where it works."""
+    from forked import forks
+
     folder = tmp_path_factory.mktemp("forks")
     with forks(folder) as start:
         yield start

@@ -293,7 +293,27 @@ def test_checked_values():
             InpaintConfig.compose([override])
 
 
+def test_a_misspelled_setting_is_the_one_that_is_named():
+    """Not the preset before it, which leaves no section of its name."""
+    with pytest.raises(ConfigError, match=r"there is no setting 'refiner\.step'; did you mean refiner\.steps"):
+        compose("predict", ["preset=paper", "refiner.step=1"])
+
+
 # Beside other users of Hydra
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["refiner.steps=2", "backbone=lama", "backbone.sizes.width=4", "preset=paper", "backbone.native_size=16"],
+        ["logger=wandb", "logger.tags=[x,'a,b']", "++logger.wandb.notes={a: 1}", "trainer=ddp", "trainer.devices=2"],
+        ["pyramid.factor=1.5", "preset=plain", "objective=paper", "refiner.optimizer._target_=torch.optim.SGD"],
+    ],
+)
+def test_what_the_tests_compose_once_is_what_hydra_composes(given):
+    """In this process settings are applied to a copy (tests/helpers/composed.py)."""
+    quick, real = overrides._compose, overrides._compose.__wrapped__
+    assert OmegaConf.to_yaml(quick("predict", given)) == OmegaConf.to_yaml(real("predict", given))
 
 
 def test_an_application_with_its_own_hydra_stays_intact(tmp_path, monkeypatch):

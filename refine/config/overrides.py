@@ -153,7 +153,7 @@ def _unknown_key(command: str, message: str, overrides: list[str]) -> str:
     setting_paths = _flat(_compose(command, group_choices))
     for override in overrides:
         key = override.partition("=")[0]
-        if key not in setting_paths and not key.startswith(("+", "hydra.")):
+        if key not in {*setting_paths, *groups} and not key.startswith(("+", "hydra.")):
             below = [path for path in setting_paths if path.endswith(f".{key}")]
             hint = f"; did you mean {' or '.join(below)}?" if below else did_you_mean(key, setting_paths, cutoff=0.7)
             return f"there is no setting '{key}'{hint}"

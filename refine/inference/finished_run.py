@@ -16,6 +16,8 @@ from refine.inference.rows import read_rows
 from refine.inference.run_folder import IDENTITY, JOB, TABLE
 from refine.io.files import RUN_FOLDER, write_atomic
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a seventh of the time, for each run of a study
+
 
 def read_finished_rows(output: Path) -> list[dict[str, Any]]:
     """The rows of the last run that ended, with all that the table leaves out, such as ``losses``.
@@ -46,7 +48,8 @@ def read_config(output: Path) -> PredictConfig:
         OSError: If there are none.
         ValueError: If they are not such settings.
     """
-    return PredictConfig.model_validate(yaml.safe_load((output / RUN_FOLDER / "config.yaml").read_text("utf-8")))
+    text = (output / RUN_FOLDER / "config.yaml").read_text("utf-8")
+    return PredictConfig.model_validate(yaml.load(text, LOADER))
 
 
 def read_job(output: Path) -> dict[str, Any]:

@@ -17,13 +17,12 @@ from PIL import Image
 from refine.app import desks as app_desks
 from refine.io import read_picture
 
-pytest.importorskip("playwright.sync_api")
-pytest.importorskip("gradio")
 SECONDS = 60_000  # ms that a busy machine may take for anything
 
 
 @pytest.fixture(scope="module")
 def browser():
+    pytest.importorskip("playwright.sync_api")
     with chromium() as opened:
         yield opened
 
@@ -31,6 +30,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(browser, tiny_weights):  # without a browser nothing is served
     """A page with a network that refines 256x192 px at two levels, in a second or two."""
+    pytest.importorskip("gradio")  # here, since to import it takes three seconds
     from refine.app.server import serving
 
     network = [
@@ -294,6 +294,7 @@ def test_no_file_of_the_machine_is_served(visit, address, picture):
 
 
 def test_nothing_is_left_when_it_ends(tiny_weights, tmp_path, monkeypatch):
+    pytest.importorskip("gradio")
     from refine.app.server import serving
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

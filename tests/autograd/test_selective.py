@@ -160,7 +160,7 @@ def test_gradcheck(name):
         with Frozen():
             return function(x * 1)
 
-    assert torch.autograd.gradcheck(frozen, x)
+    assert torch.autograd.gradcheck(frozen, x, fast_mode=True)  # along random directions: seconds less
 
 
 def test_no_rule_is_left_out():
@@ -567,9 +567,11 @@ def test_folding_is_exact_but_for_rounding(name):
 @pytest.mark.parametrize("kind", ["ffc", "regular", "aot_gan", "ldm"])
 def test_checkpoints_keep_less(kind):
     """One rung below the rules alone, and the control far above both."""
+    gc.collect()
+    gc.freeze()  # what was there before is not looked at again and again
     sizes = LaMaConfig(kind, width=4, downsamplings=3, blocks=18, global_channels=24 if kind == "ffc" else 0)
     backbone = shipped(kind) if kind in ("aot_gan", "ldm") else LaMa("random", sizes=sizes, native_size=32)
-    level = example(backbone, (128 // backbone.multiple_of,) * 2)
+    level = example(backbone, (64 // backbone.multiple_of,) * 2)
     kept = [memory(backbone, level, **how) for how in ({"blocks": backbone.blocks}, {}, {"rules": False})]
     assert kept[0] < kept[1] < kept[2] / 2
 

@@ -41,7 +41,7 @@ def test_a_backbone_of_ones_own(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_backbone_that_ships_passes_the_tests_that_find_it_by_themselves(tmp_path):
     for name in ("configs", "refine", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)  # with what is compiled already
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", TEXT, re.DOTALL)
     (tmp_path / "refine" / "backbones" / "blur.py").write_text(next(text for text in blocks if "class Blur" in text))
@@ -49,7 +49,7 @@ def test_a_backbone_that_ships_passes_the_tests_that_find_it_by_themselves(tmp_p
     yaml = yaml.replace("blur.Blur", "refine.backbones.blur.Blur")
     (tmp_path / "configs" / "backbone" / "blur.yaml").write_text(yaml)
     tests = ["tests/backbones/test_conformance.py", "tests/autograd/test_selective.py", "tests/cli/test_backbones.py"]
-    chosen = ["-k", "blur or every_backbone_is_there or table_reads or count_parameters"]
+    chosen = ["-k", "blur or every_backbone_is_there or table_reads"]
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *chosen, *tests]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

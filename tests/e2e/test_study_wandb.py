@@ -9,9 +9,9 @@ import wandb
 from finished import write_study
 from generated import photo, refine, save
 from jobs import jobs_here
-from offline import OfflineRun, runs
+from offline import LITTLE, OfflineRun, runs
 
-from refine.studies import pipeline
+from refine.studies import pipeline, plots
 
 TEXT = "{question: 'Which?', base: [masks=thin], each: {mask_seed: [1, 2]}, arms: {a: [refiner.steps=1]}}"
 RUNS = [f"{seed}/{arm}" for seed in (1, 2) for arm in ("plain", "upscaled", "a")]
@@ -19,9 +19,12 @@ RUNS = [f"{seed}/{arm}" for seed in (1, 2) for arm in ("plain", "upscaled", "a")
 
 @pytest.fixture(scope="module", autouse=True)
 def elsewhere(tmp_path_factory):
-    """Nothing of the user's W&B; the jobs are done in this process."""
+    """Nothing of the user's W&B; the jobs are done in this process, and no plots are drawn, which are told to none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "launch", jobs_here)
+        patch.setattr(plots, "draw", lambda *_: {})
+        for name, value in LITTLE.items():
+            patch.setenv(name, value)
         for name in ("MODE", "API_KEY", "PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "RUN_ID", "SWEEP_ID"):
             patch.delenv(f"WANDB_{name}", raising=False)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

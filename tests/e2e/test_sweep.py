@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from generated import photo, refine, save
-from offline import runs
+from offline import LITTLE, runs
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def place(tmp_path_factory) -> Path:
         (place / "queue" / f"run{number}.json").write_text(json.dumps(values))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment |= {"WANDB_MODE": "offline", "HOME": str(place), "PATH": path}
+    environment |= LITTLE | {"WANDB_MODE": "offline", "HOME": str(place), "PATH": path}
     command = [sys.executable, ROOT / "tests" / "helpers" / "agent.py", SWEEP, place / "queue", "0", "1"]
     agents = subprocess.run(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True, timeout=300)
     assert agents.returncode == 0, agents.stderr

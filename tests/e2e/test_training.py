@@ -1,8 +1,6 @@
 """Training as it is started: a process of its own, from any folder."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -22,13 +20,14 @@ TINY += ["loss.from=0.5", "loss.width=4", "optimizer.calibration=1"]
 
 
 @pytest.mark.slow
-def test_a_run_writes_into_its_folder_alone_and_lama_loads_the_weights(tmp_path):
+def test_a_run_writes_into_its_folder_alone_and_lama_loads_the_weights(tmp_path, process):
     out, photos, elsewhere = (tmp_path / name for name in ("out", "photos", "elsewhere"))
     photos.mkdir()
     elsewhere.mkdir()
     for i in range(3):
         cv2.imwrite(str(photos / f"{i}.png"), render(100 + i, 40))
-    subprocess.run([sys.executable, SCRIPT, *TINY, f"out={out}", f"photos={photos}"], cwd=elsewhere, check=True)
+    run = process(SCRIPT, *TINY, f"out={out}", f"photos={photos}", folder=elsewhere)
+    assert run.status() == 0, run.said()
     assert not list(elsewhere.iterdir())
     files = {"config.yaml", "curves.csv", "last.ckpt", "mini.safetensors", "scenes"}
     assert {path.name for path in out.iterdir()} <= files

@@ -1,4 +1,4 @@
-"""``refine`` in processes of its own that can be sent signals: forks of one that has imported torch already."""
+"""``refine``, or a script, in processes of its own that can be sent signals: forks of one that has imported torch."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SERVER = """
-import json, os, signal, sys
+import json, os, runpy, signal, sys
 from refine.__main__ import main
 from refine.inference.startup import lean_start
 with lean_start():
@@ -27,7 +27,12 @@ for line in sys.stdin:
         os.dup2(to, 1), os.dup2(to, 2)
         os.chdir(job["folder"])
         os.environ.clear(), os.environ.update(job["environment"])
-        sys.exit(main(job["arguments"]))
+        first, *_ = sys.argv = job["arguments"]
+        if first.endswith(".py"):
+            sys.path[0] = os.path.dirname(first)
+            runpy.run_path(first, run_name="__main__")
+            sys.exit()
+        sys.exit(main(sys.argv))
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -89,7 +94,7 @@ class Process:
 
 @contextlib.contextmanager
 def forks(folder: Path) -> Iterator[Callable[..., Process]]:
-    """Gives a function that starts a command, one at a time.
+    """Gives a function that starts a command, or a script by its path, one at a time.
 
     Args:
         folder: Empty folder for the log, in which commands work if the function is not given ``folder=``.

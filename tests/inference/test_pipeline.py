@@ -980,7 +980,12 @@ def test_killed_four_times_and_continued(tmp_path, process, folder):
 
 @pytest.mark.parametrize(
     ("number", "status", "workers"),
-    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 2)],
+    [
+        (signal.SIGINT, 130, 0),
+        (signal.SIGTERM, 143, 2),
+        pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, 143, 0, marks=pytest.mark.thorough),
+    ],
 )
 def test_interrupted_and_continued(tmp_path, process, folder, number, status, workers):
     output = tmp_path / "out"

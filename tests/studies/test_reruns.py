@@ -179,6 +179,7 @@ CHANGES = {
 ALONE = {
     *("file of the preset", "precision", "learning rate", "mask_threshold", "mask_dilate", "mask_invert"),
     *("mask_channel", "code of the backbone", "code that the objective imports"),
+    *("erosion", "code of the objective", "mask"),
 }
 """Changes that `make test` tries with `refine predict` alone: there the study meets others of their kind."""
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from finished import write_study
 from generated import refine
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
 from refine.config import PredictConfig, compose
 from refine.studies.report import BEGIN, END
@@ -83,6 +82,8 @@ def test_shipped_studies_compose_and_have_a_place_for_their_answer(folder):
 
 def test_the_sweep_for_agents_composes():
     """The command line as W&B's agent builds it, with the last values of the grid."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+
     sweep = load_sweep_config(str(ROOT / "experiments" / "sweep.yaml"))
     chosen = {name: {"value": values["values"][-1]} for name, values in sweep["parameters"].items()}
     arguments = create_sweep_command_args({"args": chosen})["args_no_hyphens"]

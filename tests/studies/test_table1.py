@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from generated import save
+from jobs import jobs_here
+
+from refine.studies import pipeline
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "table1" / "table.py"
 
@@ -17,6 +20,7 @@ def table1(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(pipeline, "launch", jobs_here)
     text = (SCRIPT.parent / "study.yaml").read_text().replace("[thin, medium, thick]", "[thick]")
     (tmp_path / "study.yaml").write_text(text)
     (tmp_path / "README.md").write_text("# Q\n<!-- results -->\nNot run yet.\n<!-- end of results -->\nend\n")

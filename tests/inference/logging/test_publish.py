@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import wandb
 from generated import hole, pair, photo, refine, save
-from offline import OfflineRun, runs
+from offline import LITTLE, OfflineRun, runs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from refine.inference.logging.curves import flat
@@ -28,6 +27,8 @@ def elsewhere(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(folder)
     for name in ("MODE", "API_KEY", "PROJECT", "ENTITY", "RUN_GROUP", "TAGS", "RUN_ID", "SWEEP_ID"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    for name, value in LITTLE.items():
+        monkeypatch.setenv(name, value)
     for name in ("WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "HOME"):
         monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name)))
     yield folder
@@ -157,7 +158,7 @@ def test_wandb_has_a_table_pictures_and_an_artifact(tmp_path, photos, predict):
 
 
 @pytest.mark.slow
-def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path, photos, tiny):
+def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path, photos, tiny, process):
     script = tmp_path / "sweep.py"
     script.write_text(
         "import hydra\nfrom refine.cli.predict import run\n"
@@ -168,8 +169,8 @@ def test_jobs_of_a_multirun_are_runs_of_their_own(tmp_path, photos, tiny):
         "main()\n"
     )
     overrides = ["+steps=1,2", f"hydra.sweep.dir={tmp_path}/sweep", "hydra.output_subdir=null"]
-    done = subprocess.run([sys.executable, script, "-m", *overrides], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = process(script, "-m", *overrides)
+    assert done.status() == 0, done.said()
     found = [runs(tmp_path / f"job{steps}") for steps in (1, 2)]
     assert [[run.config["refiner"]["steps"] for run in each] for each in found] == [[1], [2]]
     assert len({each[0].run.run_id for each in found}) == 2
