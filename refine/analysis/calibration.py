@@ -13,6 +13,7 @@ import json
 import math
 import multiprocessing
 import operator
+import os
 import statistics
 import time
 import warnings
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -203,8 +205,20 @@ def _ways(refiner: Refiner, limited: bool) -> Iterable[tuple[str, Refiner]]:
 
 def _apart(function: Callable[..., Calibration], *args: Any) -> Calibration:
     """What a function returns in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         return pool.submit(function, *args).result()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, also by a kill; else it would measure on."""
+
+    def end() -> None:
+        parent = multiprocessing.parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=end, daemon=True).start()
 
 
 def _calibrate_way(

@@ -1,8 +1,11 @@
 """Predicted levels, memory and seconds against what a refiner does, and the choice under a limit."""
 
 import math
+import signal
+import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,6 +95,22 @@ def test_each_way_is_calibrated_once_on_a_machine_in_a_process_of_its_own(tiny_w
     ways(again=True, really=False)
     assert asked == [0, 1, 2] * 3
     assert refiner.steps == (3,) and refiner.pyramid.max_levels is None
+
+
+@pytest.mark.thorough
+def test_a_process_that_measures_ends_with_the_one_that_started_it(tmp_path, process):
+    script, told = tmp_path / "measure.py", tmp_path / "pid"
+    work = f"echo $PPID > {told}.part; mv {told}.part {told}; sleep 20"
+    script.write_text(
+        "import os\nfrom refine.analysis.calibration import _apart\n"
+        f"if __name__ == '__main__':\n    _apart(os.system, {work!r})\n"
+    )
+    running = process(str(script))
+    assert running.signal_when(signal.SIGKILL, told.exists) == -signal.SIGKILL
+    child, deadline = Path(f"/proc/{told.read_text().strip()}"), time.monotonic() + 15
+    while child.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not child.exists()
 
 
 def test_the_first_way_that_fits_is_taken_and_none_is_a_sentence(refiner):
