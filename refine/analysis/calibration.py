@@ -178,7 +178,7 @@ def calibrated_ways(
 
     Args:
         refiner: Refiner on its device.
-        make: What makes such a refiner, for a process that measures; it must have an importable name.
+        make: Function that makes such a refiner, for a process that measures; importable by its name.
         threads: Threads of the CPU that are used.
         again: Measure even what is in the cache.
         limited: Whether a limit of the memory will choose; else there is one way, the refiner as it is.
