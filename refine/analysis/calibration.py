@@ -53,7 +53,7 @@ class Calibration:
         mib: Intercept and slope of the memory at its peak during updates, MiB above what the process had before.
         update: Intercept and slope of the seconds of one update.
         forward: Intercept and slope of the seconds of one plain forward pass.
-        plain_mib: As ``mib``, of forward passes alone.
+        plain_mib: Intercept and slope of the memory at the peak of forward passes alone, MiB above the same.
         outside: Intercept and slope of the seconds that a level takes outside of its windows, ``x`` of which lie there.
     """
 
