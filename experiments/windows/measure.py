@@ -3,7 +3,7 @@
     python experiments/windows/measure.py <photos> <rows.jsonl> <SqueezeNet> [backbone [first [count]]]
     python experiments/windows/measure.py summary <rows.jsonl>
 
-Every second photo by name, from the first or the second, whose short side has 768 px at least. One line of JSON per
+Every second photo by name, from the first or the second, whose short side has 680 px at least. One line of JSON per
 photo and arm; photos that are complete in the file are not done again.
 """
 
