@@ -11,18 +11,18 @@ import contextlib
 import copy
 import json
 import math
-import multiprocessing
 import operator
 import os
+import pickle
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -42,6 +42,18 @@ ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
 RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 768)  # px, of the squares that are measured; what a process's heap keeps varies by a tenth at either
 UPDATES = 2  # of the first run of a measurement
+# A process that answers one question. It ends as soon as the one that asked has ended, also by a kill: it would measure
+# on for minutes. What is printed there must not mix with the answer.
+APART = """
+import os, pickle, sys, threading
+answer = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
+function, args = pickle.load(sys.stdin.buffer)
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+pickle.dump(function(*args), answer)
+answer.flush()
+os._exit(0)
+"""
 SMALL = 32  # px, of a small hole and of what a window shows around it
 
 
@@ -125,8 +137,8 @@ def _measure_outside(refiner: Refiner, side: int, lines: Calibration) -> float:
     mask[..., middle, middle] = 1
     levels = plan_levels(refiner, (side, side), mask)
     start = time.perf_counter()
-    refiner(image, mask)
-    return max(0.0, time.perf_counter() - start - lines.seconds(levels)) / _outside(levels) * 1e6
+    _run(refiner, image, mask)
+    return max(0.0, time.perf_counter() - start - lines.seconds(levels)) / max(1, _outside(levels)) * 1e6
 
 
 def _measure(refiner: Refiner, side: int, most: int) -> tuple[float, float, float, float]:
@@ -204,21 +216,17 @@ def _ways(refiner: Refiner, limited: bool) -> Iterable[tuple[str, Refiner]]:
 
 
 def _apart(function: Callable[..., Calibration], *args: Any) -> Calibration:
-    """What a function returns in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
-        return pool.submit(function, *args).result()
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended, also by a kill; else it would measure on."""
-
-    def end() -> None:
-        parent = multiprocessing.parent_process()
-        if parent:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=end, daemon=True).start()
+    """What a function returns in a new process; a pool of multiprocessing starts none from a worker of joblib."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", APART]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdin and process.stdout
+        pickle.dump((function, args), process.stdin)
+        process.stdin.flush()
+        answer = process.stdout.read()
+    if process.returncode:
+        raise RuntimeError(f"the process that measures this machine ended with status {process.returncode}.")
+    return cast(Calibration, pickle.loads(answer))
 
 
 def _calibrate_way(
