@@ -2,58 +2,30 @@
 
 They follow straight lines in the pixels that the network is given at once. That holds for networks whose cost is linear
 in the pixels, as convolutions and Fourier transforms nearly are; attention over all pixels is not.
-
-On a CPU memory is that of the process, which keeps much of what it once took. So there each way to refine is measured
-in a process of its own.
 """
 
-import contextlib
 import copy
-import json
 import math
 import operator
-import os
-import pickle
 import statistics
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from refine import __version__
 from refine.analysis.peak_memory import MIB, peak, resident, restart_peak
 from refine.analysis.plan import LevelPlan, padded, plan_levels
-from refine.core.devices import machine_name
-from refine.core.memory import exact_ways, fastest_way
 from refine.core.refiner import Refiner
 from refine.core.windows import Windows
-from refine.io.files import hash_settings, write_atomic
-from refine.weights.download import cache_folder
 
 # Per pixel of the image at full size, measured with small holes in photos of 24 and 50 MP:
 ENGINE_BYTES = 52  # what the engine keeps of it besides the network's work
 RUN_BYTES = 12  # what reading, scoring and writing add to that at the peak
 SIDES = (256, 768)  # px, of the squares that are measured; what a process's heap keeps varies by a tenth at either
 UPDATES = 2  # of the first run of a measurement
-# A process that answers one question. It ends as soon as the one that asked has ended, also by a kill: it would measure
-# on for minutes. What is printed there must not mix with the answer.
-APART = """
-import os, pickle, sys, threading
-answer = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
-function, args = pickle.load(sys.stdin.buffer)
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-pickle.dump(function(*args), answer)
-answer.flush()
-os._exit(0)
-"""
 SMALL = 32  # px, of a small hole and of what a window shows around it
 
 
@@ -117,12 +89,12 @@ def calibrate(refiner: Refiner, sides: tuple[int, int] = SIDES) -> Calibration:
     measured = copy.copy(refiner)
     measured.windows, measured.tolerance = None, (0.0,)
     measured.graph = False  # whose memory is that of the updates it was captured from
-    kinds = []
-    for steps in (0, max(refiner.steps)):  # first what takes less, since the heap keeps it
+    memory = []
+    for steps in dict.fromkeys((0, max(refiner.steps))):  # first what takes less, since the heap keeps it
         rows = [_measure(measured, padded(refiner, (side, side))[0], steps) for side in sides]
         (intercept, slope), update, forward = (_through(rows, column) for column in (1, 2, 3))
-        kinds.append((intercept - before, slope))
-    lines = Calibration(kinds[1], update, forward, kinds[0])
+        memory.append((intercept - before, slope))
+    lines = Calibration(memory[-1], update, forward, plain_mib=memory[0])
     return replace(lines, outside=(0.0, _measure_outside(measured, 2 * sides[1], lines)))
 
 
@@ -174,99 +146,3 @@ def _through(rows: Sequence[tuple[float, ...]], column: int) -> tuple[float, flo
     (x, y), (further_x, further_y) = ((row[0], row[column]) for row in rows)
     slope = max(0.0, (further_y - y) / (further_x - x))
     return y - slope * x, slope
-
-
-def calibrated_ways(
-    refiner: Refiner,
-    make: Callable[[], Refiner],
-    threads: int,
-    again: bool = False,
-    limited: bool = True,
-    folder: Path | None = None,
-) -> list[tuple[str, Refiner, Calibration]]:
-    """The ways to the same pixels, the fastest first, each with its calibration; see :mod:`refine.core.memory`.
-
-    Each is measured once on a machine and kept in the cache.
-
-    Args:
-        refiner: Refiner on its device.
-        make: Function that makes such a refiner, for a process that measures; importable by its name.
-        threads: Threads of the CPU that are used.
-        again: Measure even what is in the cache.
-        limited: Whether a limit of the memory will choose; else there is one way, the refiner as it is.
-        folder: Cache folder; None for the user's.
-    """
-    ways = []
-    for index, (name, way) in enumerate(_ways(refiner, limited)):
-        file = _calibration_file(way, threads, folder)
-        known = None if again else _read(file)
-        if known is None:
-            if refiner.backbone.device.type == "cpu":
-                known = _apart(_calibrate_way, make, threads, limited, index, SIDES)
-            else:
-                known = calibrate(way)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, json.dumps(asdict(known)).encode(), file.parent)
-        ways.append((name, way, known))
-    return ways
-
-
-def _ways(refiner: Refiner, limited: bool) -> Iterable[tuple[str, Refiner]]:
-    return exact_ways(fastest_way(refiner)) if limited else [("", refiner)]
-
-
-def _apart(function: Callable[..., Calibration], *args: Any) -> Calibration:
-    """What a function returns in a new process; a pool of multiprocessing starts none from a worker of joblib."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", APART]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
-        assert process.stdin and process.stdout
-        pickle.dump((function, args), process.stdin)
-        process.stdin.flush()
-        answer = process.stdout.read()
-    if process.returncode:
-        raise RuntimeError(f"the process that measures this machine ended with status {process.returncode}.")
-    return cast(Calibration, pickle.loads(answer))
-
-
-def _calibrate_way(
-    make: Callable[[], Refiner], threads: int, limited: bool, index: int, sides: tuple[int, int]
-) -> Calibration:
-    torch.set_num_threads(threads)
-    ways = list(_ways(make(), limited))
-    return calibrate(ways[index][1], sides)
-
-
-def known_calibration(refiner: Refiner, threads: int, folder: Path | None = None) -> Calibration | None:
-    """The calibration of a refiner if the cache has it; nothing is measured.
-
-    Args:
-        refiner: Refiner on its device.
-        threads: Threads of the CPU that are used.
-        folder: Cache folder; None for the user's.
-    """
-    return _read(_calibration_file(refiner, threads, folder))
-
-
-def _read(file: Path) -> Calibration | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Calibration(**{key: tuple(line) for key, line in json.loads(file.read_text()).items()})
-    return None
-
-
-def _calibration_file(refiner: Refiner, threads: int, folder: Path | None) -> Path:
-    decides = {
-        "refine": __version__,
-        "machine": machine_name(refiner.backbone.device),
-        "threads": threads,
-        "backbone": refiner.backbone.fingerprint(),
-        "refiner": [
-            refiner.precision,
-            refiner.rules,
-            refiner.gradient_checkpointing,
-            bool(refiner.compiled),
-            refiner.backbone.strips,
-        ],
-        "optimize": [refiner.optimize, any(refiner.steps)],
-    }
-    return (folder or cache_folder()) / "calibration" / f"{hash_settings(decides)}.json"

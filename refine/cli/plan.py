@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from refine.analysis.calibration import calibrated_ways
+from refine.analysis.calibration_cache import calibrated_ways
 from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.peak_memory import resident
 from refine.cli.tables import show
@@ -52,8 +51,7 @@ def run(overrides: Sequence[str]) -> int:
     with lean_start():
         import_module("refine.inference.pipeline")  # what a run has loaded takes memory too
     before = resident(refiner.backbone.device)
-    make, limited = partial(make_refiner, config), config.memory is not None
-    ways = calibrated_ways(refiner, make, config.threads, config.calibrate, limited)
+    ways = calibrated_ways(refiner, config, config.calibrate)
     limit = MemoryLimit(math.inf if config.memory is None else config.memory, ways, before)
     rows = [{"image": failure.key, "problem": failure.reason} for failure in request.failures]
     rows += _rows(config, request.pairs, limit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refine.analysis.calibration import known_calibration
+from refine.analysis.calibration_cache import known_calibration
 from refine.analysis.memory_limit import ImagePlan, MemoryLimit
 from refine.analysis.peak_memory import resident
 from refine.analysis.plan import plan_levels, work

@@ -1,12 +1,11 @@
 """All that one process of a run works with: refiner, run folder, loggers, callbacks, trainer."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from refine.analysis.calibration import calibrated_ways
+from refine.analysis.calibration_cache import calibrated_ways
 from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.peak_memory import MIB, resident
 from refine.config import PredictConfig
@@ -100,7 +99,7 @@ def memory_limit(session: Session) -> MemoryLimit | None:
     before = resident(refiner.backbone.device)
     if refiner.backbone.device.type == "cpu" and session.threads:
         before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
-    return MemoryLimit(config.memory, calibrated_ways(refiner, partial(make_refiner, config), config.threads), before)
+    return MemoryLimit(config.memory, calibrated_ways(refiner, config), before)
 
 
 def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:

@@ -4,18 +4,18 @@ import math
 import signal
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import refine
-from refine.analysis import calibration as module
-from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration, calibrated_ways, known_calibration
+from refine.analysis import calibration_cache as module
+from refine.analysis.calibration import ENGINE_BYTES, RUN_BYTES, Calibration
+from refine.analysis.calibration_cache import calibrated_ways, known_calibration
 from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.plan import LevelPlan, plan_levels
-from refine.config import RefinerConfig
+from refine.config import PlanConfig
 from refine.core.memory import OutOfMemory, exact_ways
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
@@ -75,24 +75,25 @@ def test_memory_is_that_of_the_largest_part_and_of_the_image():
 def test_each_way_is_calibrated_once_on_a_machine_in_a_process_of_its_own(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SIDES", (32, 64))
     settings = ["backbone=lama", f"backbone.weights={tiny_weights}", "backbone.native_size=32", "device=cpu"]
-    config = RefinerConfig.compose([*settings, "refiner.steps=3"])
+    config = PlanConfig.compose([*settings, "refiner.steps=3", f"input={tmp_path}"])
     refiner, asked = make_refiner(config), []
     apart = {True: module._apart, False: lambda *args: LINES}
 
-    def ways(threads=1, really=True, **further):
+    def ways(really=False, again=False, **changed):
         monkeypatch.setattr(module, "_apart", lambda *args: asked.append(args[-2]) or apart[really](*args))
-        return calibrated_ways(refiner, partial(make_refiner, config), threads, folder=tmp_path, **further)
+        changed = {"memory": 4096, **changed}
+        return calibrated_ways(refiner, config.model_copy(update=changed), again, tmp_path)
 
-    ((name, way, lines),) = ways(limited=False)
+    ((name, way, lines),) = ways(really=True, memory=None)  # without a limit the others need no measurement
     assert (name, way) == ("", refiner) and known_calibration(refiner, 1, tmp_path) == lines
     assert all(math.isfinite(number) for line in (lines.mib, lines.update, lines.forward) for number in line)
     assert lines.update[0] + lines.update[1] * 64 * 64 / 1e6 > 0
-    found = ways(really=False)
+    found = ways()
     assert [name for name, *_ in found] == [name for name, _ in exact_ways(refiner)]
     assert asked == [0, 1, 2] and found[0][2] == lines  # the first was known
     assert len(list((tmp_path / "calibration").iterdir())) == 3
-    ways(2, really=False)  # another number of threads
-    ways(again=True, really=False)
+    ways(threads=2)
+    ways(again=True)
     assert asked == [0, 1, 2] * 3
     assert refiner.steps == (3,) and refiner.pyramid.max_levels is None
 
@@ -102,7 +103,7 @@ def test_a_process_that_measures_ends_with_the_one_that_started_it(tmp_path, pro
     script, told = tmp_path / "measure.py", tmp_path / "pid"
     work = f"echo $PPID > {told}.part; mv {told}.part {told}; sleep 20"
     script.write_text(
-        "import os\nfrom refine.analysis.calibration import _apart\n"
+        "import os\nfrom refine.analysis.calibration_cache import _apart\n"
         f"if __name__ == '__main__':\n    _apart(os.system, {work!r})\n"
     )
     running = process(str(script))

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from refine.analysis import calibration
+from refine.analysis import calibration_cache
 from refine.cli.main import main
 
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "SIDES", (32, 64))
-    monkeypatch.setattr(calibration, "_apart", lambda function, *args: function(*args))  # as on a GPU
+    monkeypatch.setattr(calibration_cache, "SIDES", (32, 64))
+    monkeypatch.setattr(calibration_cache, "_apart", lambda function, *args: function(*args))  # as on a GPU
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, size in (("a", (96, 128)), ("b", (64, 64))):

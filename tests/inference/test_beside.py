@@ -112,7 +112,7 @@ def test_a_cpu_that_refines_has_no_time_to_spare(workers, device, threads):
 @pytest.mark.parametrize(("threads", "mib"), [(0, 0), (2, beside.PIXELS * beside.BYTES / 2**20)])
 def test_a_limit_of_memory_counts_what_lies_beside(monkeypatch, threads, mib):
     monkeypatch.setattr(session, "resident", lambda device: 300)
-    monkeypatch.setattr(session, "calibrated_ways", lambda refiner, make, threads: ["way"])
+    monkeypatch.setattr(session, "calibrated_ways", lambda refiner, config: ["way"])
     refiner = SimpleNamespace(backbone=SimpleNamespace(device=torch.device("cpu")))
     config = SimpleNamespace(memory=8192, threads=1)
     limit = session.memory_limit(SimpleNamespace(config=config, refiner=refiner, threads=threads))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from refine.analysis import calibration
+from refine.analysis import calibration_cache
 from refine.analysis.calibration import Calibration
 from refine.analysis.memory_limit import MemoryLimit
 from refine.api import load
@@ -61,10 +61,10 @@ def test_a_run_on_a_measured_machine_says_how_long_it_will_be(photos, tiny, tmp_
     (photos / "unmasked.png").unlink()
     (photos / "unmasked_mask.png").unlink()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "_apart", lambda *args: LINES)
+    monkeypatch.setattr(calibration_cache, "_apart", lambda *args: LINES)
     command = [f"input={photos}", *tiny]
     assert main(["plan", *command, *settings]) == 0
-    monkeypatch.setattr(calibration, "_apart", lambda *args: pytest.fail("measured unasked"))
+    monkeypatch.setattr(calibration_cache, "_apart", lambda *args: pytest.fail("measured unasked"))
     capsys.readouterr()
     assert main(["predict", *command, f"output={tmp_path / 'out'}", *settings]) == 0
     # Each of two photos takes 4 levels of 10 s and, at 3 of them, two updates of 30 s
@@ -76,7 +76,7 @@ def test_a_run_on_a_measured_machine_says_how_long_it_will_be(photos, tiny, tmp_
 
 def test_a_run_on_another_machine_measures_nothing(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "_apart", lambda *args: pytest.fail("measured unasked"))
+    monkeypatch.setattr(calibration_cache, "_apart", lambda *args: pytest.fail("measured unasked"))
     assert main(["predict", f"input={photos}", f"output={tmp_path / 'out'}", *tiny]) == 1  # one mask is no image
     assert "of refinement, " not in capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
