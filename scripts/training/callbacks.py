@@ -42,10 +42,11 @@ class SaveEpoch(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write all files; the checkpoint last, since a resumed run relies on the others."""
         assert isinstance(module, Training)
-        step = (trainer.current_epoch + 1) * self.interval
+        step, before = module.step, trainer.current_epoch * self.interval
         values = {name: f"{value:.6g}" for name, value in sorted(trainer.callback_metrics.items())}
-        seconds = f"{time.perf_counter() - self.started:.1f}"
-        row = {"step": str(step), "seconds": seconds, "rate": f"{module.schedule.rate(step):.4g}"} | values
+        seconds = time.perf_counter() - self.started
+        speed = {"seconds": f"{seconds:.1f}", "steps_per_s": f"{(step - before) / seconds:.3g}"}
+        row = {"step": str(step)} | speed | {"rate": f"{module.schedule.rate(step):.4g}"} | values
         rows = [earlier for earlier in read_curves(self.curves) if int(earlier["step"]) < step]
         replace_file(self.curves, lambda path: _write_curves(path, [*rows, row]))
         replace_file(self.weights, lambda path: save_weights(module.average, path))

@@ -1,7 +1,8 @@
-"""Training data: random crops of photos and scenes, each with a hole; validation sets; data loaders."""
+"""Training data: a bank of photos, scenes and holes on the device, which makes the crops; and validation sets."""
 
 import math
-from collections.abc import Iterator
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +11,41 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from refine.io.files import write_atomic
 from training import scenes
 
 Image = NDArray[np.uint8]
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VALIDATION = 10**9  # scenes from this number on are never trained on
+VALIDATION = 10**9  # scenes and batches from this number on are never trained on
 
 
-class Pool:
-    """Scenes, rendered when first used; kept in memory and in a folder that all workers and runs share.
+def _read_or_render(index: int, seed: int, size: int, folder: Path) -> Image:
+    path = folder / f"{seed}-{index}-{size}.png"
+    if not path.exists():
+        encoded = cv2.imencode(".png", scenes.render([seed, index], size)[..., ::-1])[1].tobytes()
+        write_atomic(path, encoded, folder)
+    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+
+
+def read_scenes(count: int, seed: int, size: int, folder: Path, workers: int) -> list[Image]:
+    """Scenes ``(size, size, 3)``; those that the folder lacks are rendered first, 0.6 s each, and kept there.
 
     Args:
+        count: Number of scenes.
         seed: Seed of the scenes.
         size: Side of a scene, in px.
-        folder: Folder of the files.
+        folder: Folder of the files; trainings with the same seed and size may share one.
+        workers: Processes that render beside each other; 0 to render in this one.
     """
-
-    def __init__(self, seed: int, size: int, folder: Path) -> None:
-        self._seed, self._size, self._folder = seed, size, folder
-        self._scenes: dict[int, Image] = {}
-
-    def __getitem__(self, index: int) -> Image:
-        if index not in self._scenes:
-            self._scenes[index] = self._read_or_render(index)
-        return self._scenes[index]
-
-    def _read_or_render(self, index: int) -> Image:
-        path = self._folder / f"{self._seed}-{index}-{self._size}.png"
-        if path.exists():
-            return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        image = scenes.render([self._seed, index], self._size)
-        encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, encoded, self._folder)
-        return image
+    folder.mkdir(parents=True, exist_ok=True)
+    read = partial(_read_or_render, seed=seed, size=size, folder=folder)
+    if workers == 0:
+        return [read(i) for i in range(count)]
+    with get_context("spawn").Pool(workers) as pool:  # a fork of a process with threads of torch may hang
+        return pool.map(read, range(count), chunksize=1)
 
 
 def read_photos(folder: str | None, crop: int) -> list[Image]:
@@ -110,55 +108,84 @@ def to_tensors(image: Image, hole: Image) -> tuple[Tensor, Tensor]:
     return pixels, torch.from_numpy(hole)[None].float()
 
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
-    """Crops of photos and scenes with holes; a crop follows from its number alone.
+class Bank(nn.Module):
+    """All that a training sees, as bytes on the device of the module; its batches are cut there by indexing alone.
+
+    Each image is kept at several scales, so that a crop is never resampled. A batch follows from the seed and its
+    number, on any device.
 
     Args:
-        photos: Photos, RGB, ``(h, w, 3)``.
+        photos: Photos, RGB, ``(h, w, 3)``, at least as large as a crop.
+        drawn: Scenes, RGB, ``(h, w, 3)``, as large too.
         seed: Seed of crops and holes.
-        crop: Side of a crop, in px.
-        photo_share: Share of the crops that are cut from photos, in [0, 1].
-        zoom: Largest downscaling of a crop, >= 1.
-        pool: Scenes that the other crops are cut from.
-        count: Number of scenes used.
+        data: Settings, as ``data`` in ``configs/train_mini.yaml``.
+
+    Raises:
+        ValueError: If there are neither photos nor scenes.
     """
 
-    def __init__(
-        self, photos: list[Image], seed: int, crop: int, photo_share: float, zoom: float, pool: Pool, count: int
-    ) -> None:
-        self.photos, self.seed, self.crop, self.zoom = photos, seed, crop, zoom
-        self.photo_share = photo_share if photos else 0.0
-        self.pool, self.count = pool, count
+    pixels: Tensor  # (pixels of all images at all scales, 3)
+    holes: Tensor  # (pixels of all holes, 1)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng([self.seed, index])
-        if rng.uniform() < self.photo_share:
-            image = self.photos[int(rng.integers(len(self.photos)))]
-        else:
-            image = np.rot90(self.pool[int(rng.integers(self.count))], int(rng.choice([0, 0, 1, 3])))
-        hole = scenes.hole([self.seed, index], self.crop)
-        return to_tensors(cut(rng, image, self.crop, self.zoom), hole)
+    def __init__(self, photos: list[Image], drawn: list[Image], seed: int, data: DictConfig) -> None:
+        super().__init__()
+        if not photos and not drawn:
+            raise ValueError("got neither photos nor scenes. Set photos to a folder, or data.scenes to 1 or more.")
+        self.seed, self.crop, self.photos = seed, data.crop, len(photos)
+        self.photo_share = data.photo_share if photos and drawn else float(bool(photos))
+        scaled = [
+            [_shrink(image, zoom, data.crop) for zoom in np.geomspace(1, data.zoom, data.scales)]
+            for image in [*photos, *drawn]
+        ]
+        lengths = np.array([[part.shape[0] * part.shape[1] for part in parts] for parts in scaled])
+        sizes = np.array([[part.shape[:2] for part in parts] for parts in scaled])
+        starts = np.cumsum(lengths).reshape(lengths.shape) - lengths
+        self.places = np.concatenate(
+            [starts[..., None], sizes], axis=-1
+        )  # per image and scale: first pixel, height, width
+        pixels = np.concatenate([part.reshape(-1, 3) for parts in scaled for part in parts])
+        holes = np.concatenate([scenes.hole([seed, i], data.crop).reshape(-1, 1) for i in range(data.holes)])
+        self.register_buffer("pixels", torch.from_numpy(pixels), persistent=False)
+        self.register_buffer("holes", torch.from_numpy(holes), persistent=False)
+
+    def batch(self, number: int, size: int) -> tuple[Tensor, Tensor]:
+        """Images ``(size, 3, h, w)`` in [0, 1] and masks ``(size, 1, h, w)``, 1 = hole, both channels last.
+
+        Args:
+            number: Number of the batch.
+            size: Crops of the batch.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        photo = rng.random(size) < self.photo_share
+        first, count = np.where(photo, 0, self.photos), np.where(photo, self.photos, len(self.places) - self.photos)
+        image = first + (rng.random(size) * count).astype(np.int64)
+        start, height, width = self.places[image, rng.integers(self.places.shape[1], size=size)].T
+        y, x = ((rng.random(size) * (side - self.crop + 1)).astype(np.int64) for side in (height, width))
+        turned = ~photo & (rng.random(size) < 0.5)  # scenes look right when they lie on a side, photos do not
+        upside_down, mirrored = turned & (rng.random(size) < 0.5), rng.random(size) < 0.5
+        hole = rng.integers(len(self.holes) // self.crop**2, size=size) * self.crop**2
+        crops = np.stack([start + y * width + x, width, turned, upside_down, mirrored])
+        masks = np.stack([hole, np.full(size, self.crop), *(rng.random((3, size)) < 0.5)])
+        drawn = torch.from_numpy(np.stack([crops, masks])).to(self.pixels.device, non_blocking=True)
+        images, masks = self._squares(self.pixels, *drawn[0]), self._squares(self.holes, *drawn[1])
+        return images / 255, masks
+
+    def _squares(self, flat: Tensor, *drawn: Tensor) -> Tensor:
+        """Squares ``(B, C, crop, crop)`` of images whose pixels lie in ``flat`` ``(n, C)``, channels last, float32."""
+        start, width, turned, upside_down, mirrored = (part.view(-1, 1, 1) for part in drawn)
+        along = torch.arange(self.crop, device=flat.device)
+        rows = torch.where(upside_down > 0, self.crop - 1 - along[:, None], along[:, None])
+        columns = torch.where(mirrored > 0, self.crop - 1 - along, along)
+        down, across = torch.where(turned > 0, 1, width), torch.where(turned > 0, width, 1)
+        indices = start + rows * down + columns * across
+        return flat.index_select(0, indices.flatten()).view(*indices.shape, -1).movedim(-1, 1).float()
 
 
-class EpochSampler(Sampler[int]):
-    """Numbers of the crops of an epoch: each crop is used once.
-
-    Args:
-        length: Crops per epoch.
-    """
-
-    def __init__(self, length: int) -> None:
-        self.length, self.epoch = length, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; Lightning calls it before each."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
-
-    def __len__(self) -> int:
-        return self.length
+def _shrink(image: Image, zoom: float, crop: int) -> Image:
+    """An image shrunk by ``zoom``, or by less if a crop would not fit."""
+    factor = min(1.0, max(1 / zoom, crop / min(image.shape[:2])))
+    height, width = (max(crop, round(side * factor)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def validation_sets(photos: list[Image], crop: int, zoom: float, count: int = 30) -> dict[str, list[Any]]:
@@ -174,19 +201,11 @@ def validation_sets(photos: list[Image], crop: int, zoom: float, count: int = 30
     }
 
 
-def loaders(config: DictConfig) -> tuple[DataLoader[Any], dict[str, DataLoader[Any]]]:
-    """Loader of the training crops, and loaders of the validation sets by name."""
+def read_all(config: DictConfig) -> tuple[Bank, dict[str, DataLoader[Any]]]:
+    """The bank to train on, and loaders of the validation sets by name."""
     data = config.data
     photos, held_out = split_photos(read_photos(config.photos, data.crop), data.held_out)
-    pool = Pool(config.seed, data.scene_size, Path(config.out) / "scenes")
-    crops = Crops(photos, config.seed, data.crop, data.photo_share, data.zoom, pool, data.scenes)
-    training = DataLoader(
-        crops,
-        data.batch,
-        sampler=EpochSampler(config.interval * data.batch),
-        num_workers=data.workers,
-        persistent_workers=data.workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
+    drawn = read_scenes(data.scenes, config.seed, data.scene_size, Path(data.scene_folder), data.workers)
     groups = validation_sets(held_out, data.crop, data.zoom)
-    return training, {name: DataLoader(group, data.batch) for name, group in groups.items()}
+    validation = {name: DataLoader(group, data.batch) for name, group in groups.items()}
+    return Bank(photos, drawn, config.seed, data), validation

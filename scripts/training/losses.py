@@ -1,8 +1,10 @@
 """Losses and scores inside the hole: L1, gradients, PSNR, sharpness."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import l1_loss, max_pool2d, pad, relu
 
 
 def in_hole(difference: Tensor, mask: Tensor) -> Tensor:
@@ -34,3 +36,42 @@ def patches(mask: Tensor, score: Tensor) -> Tensor:
     factor = mask.shape[-1] // score.shape[-1]
     small = max_pool2d(mask, factor)
     return nn.functional.interpolate(small, score.shape[-2:])
+
+
+class Perceptual(nn.Module):
+    """L1 between features of a VGG-19 up to relu3_1, which see 24 px around a pixel; larger differences than pixels.
+
+    Args:
+        path: State dict of the convolutions in order, as ``<i>.weight`` and ``<i>.bias``; the first is 1x1 and turns
+            RGB in [0, 1] into what the others expect. They pad by reflection.
+    """
+
+    POOLED = (2, 4)  # convolutions after which the features are halved
+    COMPARED = (1, 3, 5)  # convolutions after whose ReLU features are compared: relu1_1, relu2_1, relu3_1
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        state = torch.load(Path(path), weights_only=True)
+        names = [name for name in state if name.endswith(".weight")]
+        for i, name in enumerate(names):
+            self.register_buffer(f"weight{i}", state[name].float(), persistent=False)
+            self.register_buffer(f"bias{i}", state[name.replace("weight", "bias")].float(), persistent=False)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Features of an image ``(B, 3, h, w)`` in [0, 1]."""
+        x, compared = nn.functional.conv2d(image, self.weight0, self.bias0), []
+        for i in range(1, 6):
+            x = pad(x, (1, 1, 1, 1), mode="reflect")
+            x = relu(nn.functional.conv2d(x, getattr(self, f"weight{i}"), getattr(self, f"bias{i}")))
+            if i in self.COMPARED:
+                compared.append(x)
+            if i in self.POOLED:
+                x = max_pool2d(x, 2)
+        return compared
+
+    def forward(self, prediction: Tensor, image: Tensor) -> Tensor:
+        """Mean over the layers of the L1 between the features of both, relative to the features of the image."""
+        with torch.no_grad():
+            true = self.features(image)
+        pairs = zip(self.features(prediction), true, strict=True)
+        return torch.stack([l1_loss(a.float(), b.float()) / b.float().mean() for a, b in pairs]).mean()

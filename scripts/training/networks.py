@@ -80,6 +80,29 @@ def _keep_scale(model: aot_gan.Generator) -> None:
 
 
 @torch.no_grad()
+def even_upsampling(model: nn.Module) -> None:
+    """Change the transposed convolutions as little as possible so that a constant feature map stays constant.
+
+    A kernel of 3 that doubles the size reaches an output pixel with 1, 2, 2 or 4 of its taps, depending on whether row
+    and column are even. Where these sums differ, flat content shows a grid with the period of the stride.
+
+    Args:
+        model: Network; its transposed convolutions have kernels of 3 and strides of 2.
+    """
+    phases = [(slice(1, 2), slice(1, 2)), (slice(1, 2), slice(0, 3, 2)), (slice(0, 3, 2), slice(1, 2))]
+    phases.append((slice(0, 3, 2), slice(0, 3, 2)))
+    for module in model.modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            taps = [module.weight[..., rows, columns] for rows, columns in phases]
+            sums = [tap.sum(dim=(-2, -1)) for tap in taps]
+            counts = [tap[0, 0].numel() for tap in taps]
+            # The common sum that costs the least: each phase spreads its difference evenly over its taps.
+            common = sum(total / count for total, count in zip(sums, counts, strict=True)) / sum(1 / n for n in counts)
+            for tap, total, count in zip(taps, sums, counts, strict=True):
+                tap += ((common - total) / count)[..., None, None]
+
+
+@torch.no_grad()
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Measure the statistics of the norms anew; running ones lag behind weights that move fast.
 

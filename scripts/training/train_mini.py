@@ -4,8 +4,9 @@
     python scripts/training/train_mini.py name=mini_aot network.kind=aot_gan out=runs/mini_aot photos=<folder>
 
 An epoch is ``interval`` steps; each ends with a validation, a row of ``curves.csv``, a checkpoint and the averaged
-weights. The same command resumes after a kill, without a break in the curve: every crop follows from the seed and
-its number, and the phase of the training from the step.
+weights. The same command resumes after a kill, without a break in the curve: every batch follows from the seed and
+its number, and the phase of the training from the step. With ``time=480`` the phase follows from the seconds spent, by
+earlier runs too, and the training ends after them.
 """
 
 import math
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from training.callbacks import SaveEpoch, replace_file
-from training.data import loaders
+from training.data import read_all
 from training.module import Training
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
@@ -40,12 +41,12 @@ def train(config: DictConfig) -> None:
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / "config.yaml", lambda path: OmegaConf.save(config, path))
     torch.manual_seed(config.seed)
-    training, validation = loaders(config)
+    bank, validation = read_all(config)
     save = SaveEpoch(out, config.name, config.interval)
     trainer = lightning.Trainer(
         **config.trainer,
         devices=1,
-        max_epochs=math.ceil(config.steps / config.interval),
+        max_epochs=math.ceil(config.steps / config.interval) if config.time is None else -1,
         callbacks=[save],
         logger=_logger(config),
         default_root_dir=out,
@@ -55,7 +56,8 @@ def train(config: DictConfig) -> None:
         enable_model_summary=False,
     )
     resume = str(save.last) if save.last.exists() else None
-    trainer.fit(Training(config, list(validation)), training, list(validation.values()), ckpt_path=resume)
+    module = Training(config, bank, list(validation))
+    trainer.fit(module, range(config.interval), list(validation.values()), ckpt_path=resume)
 
 
 def _logger(config: DictConfig) -> WandbLogger | bool:

@@ -29,6 +29,8 @@ TINY = [
     "data.scenes=2",
     "data.scene_size=48",
     "data.held_out=1",
+    "data.scales=2",
+    "data.holes=3",
     "loss.from=0.5",
     "optimizer.calibration=1",
     "loss.width=4",
@@ -51,7 +53,7 @@ def config(*overrides: str) -> DictConfig:
 
 def curves(out: Path) -> list[dict[str, str]]:
     with (out / "curves.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "steps_per_s")} for row in csv.DictReader(file)]
 
 
 def test_a_killed_run_resumes_without_a_break(tmp_path, photos, monkeypatch):
@@ -161,3 +163,117 @@ def test_photos_held_out_are_not_trained_on(photos):
     training, held_out = data.split_photos(every, 1)
     assert len(training) == 2 and len(held_out) == 1
     assert not any(np.array_equal(held_out[0], photo) for photo in training)
+
+
+def bank(photos: list[np.ndarray], drawn: list[np.ndarray], *overrides: str) -> data.Bank:
+    return data.Bank(photos, drawn, 5, config(*overrides).data)
+
+
+def is_part_of(crop: np.ndarray, image: np.ndarray) -> bool:
+    side = crop.shape[0]
+    rows, columns = (range(n - side + 1) for n in image.shape[:2])
+    return any(np.array_equal(crop, image[y : y + side, x : x + side]) for y in rows for x in columns)
+
+
+def test_crops_are_parts_of_photos_and_upright_or_mirrored():
+    photo = np.random.default_rng(0).integers(0, 256, (36, 40, 3), np.uint8)
+    images, masks = bank([photo], [], "data.scales=1").batch(7, 8)
+    crops = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    upright = [is_part_of(crop, photo) for crop in crops]
+    mirrored = [is_part_of(crop[:, ::-1], photo) for crop in crops]
+    assert any(upright) and any(mirrored) and all(a or b for a, b in zip(upright, mirrored, strict=True))
+    assert masks.shape == (8, 1, 32, 32) and set(masks.unique().tolist()) == {0.0, 1.0}
+
+
+def test_scenes_are_turned_too():
+    scene = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    images, _ = bank([], [scene], "data.scales=1").batch(0, 32)
+    crops = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    turns = {
+        (k, m) for k in range(4) for m in (1, -1) for crop in crops if np.array_equal(crop, np.rot90(scene[:, ::m], k))
+    }
+    assert turns == {(0, 1), (0, -1), (1, 1), (1, -1), (3, 1), (3, -1)}  # never upside down
+
+
+def test_a_batch_follows_from_its_number_and_the_share_of_photos_is_kept():
+    dark, light = np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)
+    made = bank([dark], [light], "data.photo_share=0.75")
+    first, again, other = made.batch(3, 200), made.batch(3, 200), made.batch(4, 200)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[1], other[1])
+    assert 0.15 < first[0].mean() < 0.35  # of the crops a quarter is light
+
+
+def test_scales_are_shrunk_images_and_never_smaller_than_a_crop():
+    photo = np.random.default_rng(0).integers(0, 256, (80, 160, 3), np.uint8)
+    made = bank([photo], [], "data.scales=3", "data.zoom=4")
+    assert made.places[0, :, 1:].tolist() == [[80, 160], [40, 80], [32, 64]]
+    whole = cv2.resize(photo, (80, 40), interpolation=cv2.INTER_AREA)
+    start = made.places[0, 1, 0]
+    assert np.array_equal(made.pixels[start : start + 40 * 80].numpy().reshape(40, 80, 3), whole)
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(ValueError, match=r"neither photos nor scenes. Set photos to a folder, or data.scenes"):
+        bank([], [])
+
+
+def test_scenes_are_rendered_once_and_workers_make_the_same(tmp_path):
+    alone = data.read_scenes(2, 1, 32, tmp_path / "a", 0)
+    beside = data.read_scenes(2, 1, 32, tmp_path / "b", 1)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, beside, strict=True))
+    before = [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").iterdir())]
+    data.read_scenes(2, 1, 32, tmp_path / "a", 0)
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "a").iterdir())] == before and len(before) == 2
+
+
+def test_even_upsampling_keeps_constant_maps_constant_and_changes_nothing_twice():
+    torch.manual_seed(0)
+    up = torch.nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1)
+    constant = torch.rand(1, 3, 1, 1).expand(1, 3, 6, 6)
+    inside = up(constant)[..., 2:-2, 2:-2]
+    assert (inside - inside.mean((-2, -1), keepdim=True)).abs().max() > 0.01  # a grid
+    networks.even_upsampling(torch.nn.Sequential(up))
+    inside = up(constant)[..., 2:-2, 2:-2]
+    torch.testing.assert_close(inside, inside.mean((-2, -1), keepdim=True).expand_as(inside), atol=1e-6, rtol=0)
+    before = up.weight.clone()
+    networks.even_upsampling(up)
+    torch.testing.assert_close(up.weight, before, atol=1e-6, rtol=0)
+
+
+def test_even_upsampling_is_kept_through_a_training(tmp_path):
+    train_mini.train(config(f"out={tmp_path}", "network.even_upsampling=true", "name=e", "network.downsamplings=2"))
+    state = load_file(tmp_path / "e.safetensors")
+    kernels = [state[name] for name in state if name.count(".") == 2 and state[name].ndim == 4]  # no FFC, no block
+    ups = [kernel for kernel in kernels if kernel.shape[-1] == 3]
+    assert len(ups) == 2
+    for kernel in ups:
+        sums = [kernel[..., a, :][..., b].sum((-2, -1)) for a in ([1], [0, 2]) for b in ([1], [0, 2])]
+        assert all(torch.allclose(sums[0], other, atol=1e-5) for other in sums[1:])
+
+
+def test_a_budget_of_seconds_sets_the_rate_and_ends_the_training(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
+    train_mini.train(config(f"out={tmp_path}", "time=100", "interval=4", "steps=1"))
+    rows = curves(tmp_path)
+    assert int(rows[-1]["step"]) <= 10 and float(rows[-1]["rate"]) == 0
+    spent = torch.load(tmp_path / "last.ckpt", weights_only=False)["spent"]
+    assert spent >= 100
+
+
+def test_perceptual_loss_is_zero_for_the_truth_and_sees_texture(tmp_path):
+    state, channels = {}, [(3, 3, 1), (3, 4, 3), (4, 4, 3), (4, 8, 3), (8, 8, 3), (8, 8, 3)]
+    torch.manual_seed(0)
+    for i, (inputs, outputs, kernel) in enumerate(channels):
+        conv = torch.nn.Conv2d(inputs, outputs, kernel)
+        state |= {f"{i}.weight": conv.weight.detach(), f"{i}.bias": conv.bias.detach()}
+    torch.save(state, tmp_path / "vgg.pth")
+    loss = losses.Perceptual(str(tmp_path / "vgg.pth"))
+    image = torch.rand(1, 3, 32, 32)
+    flat = image.mean((-2, -1), keepdim=True).expand_as(image).clone().requires_grad_()
+    assert loss(image, image) == 0
+    value = loss(flat, image)
+    value.backward()
+    assert value > 0 and flat.grad.abs().max() > 0
+    assert [f.shape[1:] for f in loss.features(image)] == [(4, 32, 32), (8, 16, 16), (8, 8, 8)]
