@@ -29,8 +29,8 @@ WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48)  # thickness of the strokes for OpenCV, p
 STROKES = 8  # fewer of the thick ones, so that they cover no more than those of 12 px
 ARMS = {
     "plain": ("preset=plain",),
-    "fixed": ("objective.adaptive=false",),
-    "adaptive": ("objective.adaptive=true",),
+    "fixed": ("objective.narrowest=null", "objective.adaptive=false"),
+    "adaptive": ("objective.narrowest=null", "objective.adaptive=true"),
 }
 SCORES = ("lpips", "ssim", "psnr")  # of the image, and in the hole
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from refine.core.notices import THIN_TOO
 from refine.core.types import LevelResult, Refinement
 
 
@@ -48,8 +49,8 @@ def _summary(refinement: Refinement, facts: Facts) -> str:
         return "This preset makes no updates: it is a control to compare with."
     if refinement.nothing_refined:
         return (
-            "Nothing was refined: the hole is too thin, erosion leaves no pixel of it to compare with the coarser "
-            "level. This is the network's own prediction. Paint a wider hole, or start with objective.adaptive=true."
+            "Nothing was refined: the hole is too thin, no pixel of it is compared with the coarser level. This is the "
+            f"network's own prediction. Paint a wider hole, or start with {THIN_TOO}."
         )
     updates = sum(int(level.updates.item()) for level in levels[1:])
     refined = sum(level.updates.item() > 0 for level in levels[1:])

@@ -2,6 +2,7 @@
 
 import warnings
 
+THIN_TOO = "objective.narrowest=null objective.adaptive=true"  # settings that refine holes of any width
 FRAMES = 4  # up to the caller of the refiner: this function, _refine_image, __call__
 
 
@@ -34,9 +35,8 @@ def warn_of_nothing_refined(key: str, size: tuple[int, int], levels: int) -> Non
     """
     height, width = size
     warnings.warn(
-        f"{key or 'image'} {width}x{height}: none of its {levels} levels was refined: the hole is too thin, erosion "
-        "leaves no pixel of it to compare with the coarser level; returned the plain prediction. "
-        "objective.adaptive=true refines such holes too.",
+        f"{key or 'image'} {width}x{height}: none of its {levels} levels was refined: the hole is too thin, no pixel "
+        f"of it is compared with the coarser level; returned the plain prediction. {THIN_TOO} refines such holes too.",
         NothingRefined,
         stacklevel=FRAMES,
     )

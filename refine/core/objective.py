@@ -101,7 +101,8 @@ class MultiscaleL1:
             prediction, > 0; its wide parts are refined as ever. None leaves nothing out.
 
     Raises:
-        ValueError: For an even or negative erosion, a negative weight, or a width that is not above 0.
+        ValueError: For an even or negative erosion, a negative weight, a width that is not above 0, or a width together
+            with ``adaptive``.
     """
 
     def __init__(
@@ -119,6 +120,11 @@ class MultiscaleL1:
             raise ValueError(f"objective.known_weight must not be negative; got {known_weight}.")
         if narrowest is not None and not narrowest > 0:
             raise ValueError(f"objective.narrowest must be px > 0, or null for none; got {narrowest}.")
+        if narrowest is not None and adaptive:
+            raise ValueError(
+                f"objective.adaptive=true refines thin parts of a hole, objective.narrowest={narrowest} leaves them to "
+                "the network; set one of the two: objective.narrowest=null, or objective.adaptive=false."
+            )
         self.narrowest = narrowest
         self.erosion = scaled_erosion(erosion, native_size)
         self.known_weight = known_weight

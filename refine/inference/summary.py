@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from refine.core.notices import THIN_TOO
 from refine.data.masks import joint_hash
 from refine.data.subset import list_hash
 
@@ -54,8 +55,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(line + "".join(f", {control} {_with_error(gain, '+')}" for control, gain in gains.items()))
     if n := summary["nothing_refined"]:
         lines.append(
-            f"nothing refined: {n} of {summary['images']['n']} images have holes too thin for the erosion and keep the "
-            "plain prediction; objective.adaptive=true refines them too"
+            f"nothing refined: {n} of {summary['images']['n']} images have holes too thin to be compared and keep the "
+            f"plain prediction; {THIN_TOO} refines them too"
         )
     if "verdicts" in summary:
         lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))

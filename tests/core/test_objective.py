@@ -110,7 +110,10 @@ def test_each_image_of_a_batch_has_a_loss_of_its_own():
     assert comparison.loss(torch.ones(2, 3, 64, 64)).tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
-@pytest.mark.parametrize("arguments", [{"erosion": 14}, {"erosion": -1}, {"known_weight": -1}, {"narrowest": 0}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"erosion": 14}, {"erosion": -1}, {"known_weight": -1}, {"narrowest": 0}, {"narrowest": 32, "adaptive": True}],
+)
 def test_bad_settings_are_refused_by_name(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MultiscaleL1(**arguments)

@@ -32,7 +32,7 @@ def blur(tmp_path, monkeypatch):
 
 
 def test_the_smallest_backbone_refines(blur):
-    refiner = refine.load("backbone=blur.yaml", "refiner.steps=3", "device=cpu")
+    refiner = refine.load("backbone=blur.yaml", "refiner.steps=3", "objective.narrowest=null", device="cpu")
     image, mask = torch.rand(1, 3, 64, 72), torch.zeros(1, 1, 64, 72)
     mask[..., 20:50, 20:50] = 1
     result = refiner(image, mask)

@@ -167,8 +167,8 @@ def test_a_summary_counts_the_images_that_refinement_left_as_they_were():
     summary = summarize(some)
     assert summary["nothing_refined"] == 1
     assert summary_lines(summary) == [
-        "nothing refined: 1 of 3 images have holes too thin for the erosion and keep the plain prediction; "
-        "objective.adaptive=true refines them too"
+        "nothing refined: 1 of 3 images have holes too thin to be compared and keep the plain prediction; "
+        "objective.narrowest=null objective.adaptive=true refines them too"
     ]
 
 
