@@ -16,9 +16,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 def pytest_collection_finish():
     """The collector need not look at what is imported again and again: with torch and Lightning that takes 0.3 s."""
+    import cv2
     import torch
 
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     gc.freeze()
     gc.enable()
 

@@ -67,7 +67,7 @@ def test_offsets_add_where_the_network_is_opened():
 def test_two_cuts_refine_at_least_as_far_as_one(tiny_weights):
     image = some_level().image[:1].repeat(1, 1, 2, 2)
     mask = torch.zeros_like(image[:, :1])
-    mask[..., 16:48, 20:60] = 1
+    mask[..., 14:50, 20:60] = 1
     tiny = ["backbone=lama", f"backbone.weights={tiny_weights}", "backbone.native_size=32", "refiner.steps=3"]
     one = load(*tiny, "objective.erosion=0")(image, mask).levels[-1]
     both = load(*tiny, "objective.erosion=0", "backbone.cut=[0,1]")

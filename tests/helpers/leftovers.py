@@ -7,7 +7,10 @@ import sys
 import tempfile
 from typing import Any
 
-IMPORTS_SET = {"_RJEM_MALLOC_CONF", "NO_MKDOCS_2_WARNING", "PYTEST_CURRENT_TEST"}  # by polars, material and pytest
+OF_LIBRARIES = {  # set by polars, material, gradio, W&B, torch and pytest
+    *("_RJEM_MALLOC_CONF", "NO_MKDOCS_2_WARNING", "HF_HUB_DISABLE_TELEMETRY", "WANDB_SERVICE"),
+    *("TORCHELASTIC_SIGNALS_TO_HANDLE", "PYTEST_CURRENT_TEST"),
+}
 
 
 def state() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def state() -> dict[str, Any]:
     umask = os.umask(0o022)
     os.umask(umask)
     loggers = [logging.getLogger(name) for name in (None, "refine", "lightning", "lightning.pytorch", "py.warnings")]
-    variables = {f"variable {name}": value for name, value in os.environ.items() if name not in IMPORTS_SET}
+    variables = {f"variable {name}": value for name, value in os.environ.items() if name not in OF_LIBRARIES}
     return variables | {
         "working folder": os.getcwd(),
         "umask": umask,

@@ -19,9 +19,9 @@ def fresh(monkeypatch):
 @pytest.mark.parametrize(("visible", "device"), [("3,5", "3"), ("GPU-ab", "GPU-ab"), (None, "0")])
 def test_a_job_sees_one_of_the_gpus_it_may_use(tmp_path, monkeypatch, visible, device):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.delenv(VISIBLE, raising=False)
-    if visible is not None:
-        monkeypatch.setenv(VISIBLE, visible)
+    monkeypatch.setenv(VISIBLE, visible or "")  # so that it is taken back, which the job does not
+    if visible is None:
+        monkeypatch.delenv(VISIBLE)
     with own_device(tmp_path) as own:
         assert own == device == os.environ[VISIBLE]
 

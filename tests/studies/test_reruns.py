@@ -42,7 +42,7 @@ CODE = {
 PREDICT = ["predict", "input=in", "output=out", "truth=input"]
 STUDY = ["study", "q", "input=in", "output=study", "truth=input"]
 FIXED = ["backbone=mine.yaml", "config_dir=configs", "preset=house", "objective._target_=mine_loss.Mine", "device=cpu"]
-FIXED += ["objective.erosion=3", "objective.native_size=null"]
+FIXED += ["objective.erosion=3", "objective.native_size=null", "objective.narrowest=null"]
 DRAWN = ["masks=thick", "input=photos"]
 
 
