@@ -27,7 +27,7 @@ from measured import square
 
 SIDE = 512  # px
 UPDATES = (5, 8, 15)
-DETAIL = (None, 0.75, 1.0, 1.5, 2.0)  # px of the guide; None for the iterate itself
+DETAIL = (None, 0.75, 1.0, 1.5, 2.0, 3.0)  # px of the guide; None for the iterate itself
 SCORES = ("LPIPS", "PSNR, dB", "SSIM", "sharpness")
 
 

@@ -97,7 +97,7 @@ class MultiscaleL1:
         adaptive: True erodes by smaller circles where the hole is too thin for ``erosion``, see
             :func:`refine.core.erosion.erode_adaptively`, so that no hole goes without guided pixels. False erodes all
             parts alike, as the paper does: a thin hole may lose all guided pixels, and its level is not refined.
-        narrowest: Width, px of the level, below which a part of the hole is left out and keeps the network's own
+        narrowest: Width, px of the level, below about which a part of the hole is left out and keeps the network's own
             prediction, > 0; its wide parts are refined as ever. None leaves nothing out.
 
     Raises:

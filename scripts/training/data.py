@@ -140,9 +140,8 @@ class Bank(nn.Module):
         lengths = np.array([[part.shape[0] * part.shape[1] for part in parts] for parts in scaled])
         sizes = np.array([[part.shape[:2] for part in parts] for parts in scaled])
         starts = np.cumsum(lengths).reshape(lengths.shape) - lengths
-        self.places = np.concatenate(
-            [starts[..., None], sizes], axis=-1
-        )  # per image and scale: first pixel, height, width
+        # Per image and scale: its first pixel, height and width.
+        self.places = np.concatenate([starts[..., None], sizes], axis=-1)
         pixels = np.concatenate([part.reshape(-1, 3) for parts in scaled for part in parts])
         holes = np.concatenate([scenes.hole([seed, i], data.crop).reshape(-1, 1) for i in range(data.holes)])
         self.register_buffer("pixels", torch.from_numpy(pixels), persistent=False)

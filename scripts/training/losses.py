@@ -44,15 +44,28 @@ class Perceptual(nn.Module):
     Args:
         path: State dict of the convolutions in order, as ``<i>.weight`` and ``<i>.bias``; the first is 1x1 and turns
             RGB in [0, 1] into what the others expect. They pad by reflection.
+
+    Raises:
+        ValueError: If there is no file, or not these convolutions in it.
     """
 
     POOLED = (2, 4)  # convolutions after which the features are halved
     COMPARED = (1, 3, 5)  # convolutions after whose ReLU features are compared: relu1_1, relu2_1, relu3_1
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | None) -> None:
         super().__init__()
+        if path is None:
+            raise ValueError(
+                "loss.perceptual needs a VGG-19: set loss.vgg to the file of its weights, or loss.perceptual=0."
+            )
         state = torch.load(Path(path), weights_only=True)
         names = [name for name in state if name.endswith(".weight")]
+        kernels = [state[name].shape[-1] for name in names]
+        if kernels != [1, 3, 3, 3, 3, 3]:
+            raise ValueError(
+                f"loss.vgg={path}: got convolutions with kernels of {kernels} px, expected one of 1 px and five of "
+                "3 px, those of a VGG-19 up to relu3_1. Set loss.vgg to such a file."
+            )
         for i, name in enumerate(names):
             self.register_buffer(f"weight{i}", state[name].float(), persistent=False)
             self.register_buffer(f"bias{i}", state[name.replace("weight", "bias")].float(), persistent=False)

@@ -277,3 +277,11 @@ def test_perceptual_loss_is_zero_for_the_truth_and_sees_texture(tmp_path):
     value.backward()
     assert value > 0 and flat.grad.abs().max() > 0
     assert [f.shape[1:] for f in loss.features(image)] == [(4, 32, 32), (8, 16, 16), (8, 8, 8)]
+
+
+def test_without_the_weights_of_a_vgg_the_perceptual_loss_says_what_to_set(tmp_path):
+    with pytest.raises(ValueError, match=r"set loss.vgg to the file of its weights"):
+        losses.Perceptual(None)
+    torch.save({"0.weight": torch.zeros(4, 3, 3, 3), "0.bias": torch.zeros(4)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other.pth: got convolutions with kernels of \[3\] px, expected one of 1 px"):
+        losses.Perceptual(str(tmp_path / "other.pth"))
