@@ -43,13 +43,13 @@ def once():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_left():
+def nothing_left(tmp_path_factory):
     """No file of tests changes what another one finds: they pass in any order."""
     from leftovers import forget_modules, state
 
     before = state()
     yield
-    forget_modules()
+    forget_modules(tmp_path_factory.getbasetemp())
     after = state()
     pairs = {name: (before.get(name), after.get(name)) for name in before | after}
     assert {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} == {}  # before, after

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-import tempfile
+from pathlib import Path
 from typing import Any
 
 OF_LIBRARIES = {  # set by polars, material, gradio, W&B, torch and pytest
@@ -40,9 +40,8 @@ def state() -> dict[str, Any]:
     }
 
 
-def forget_modules() -> None:
-    """Forget modules of temporary folders, as tests write them for users: a later test may write one of that name."""
-    scratch = os.path.realpath(tempfile.gettempdir()) + os.sep
+def forget_modules(folder: Path) -> None:
+    """Forget modules that lie in a folder, as tests write them for users: a later test may write one of that name."""
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(scratch):
+        if str(getattr(module, "__file__", None)).startswith(f"{folder.resolve()}{os.sep}"):
             del sys.modules[name]
