@@ -88,18 +88,23 @@ def even_upsampling(model: nn.Module) -> None:
 
     Args:
         model: Network; its transposed convolutions have kernels of 3 and strides of 2.
+
+    Raises:
+        ValueError: If it has none.
     """
+    ups = [module for module in model.modules() if isinstance(module, nn.ConvTranspose2d)]
+    if not ups:
+        raise ValueError("network.even_upsampling=true: this network has no transposed convolutions; set it to false.")
     phases = [(slice(1, 2), slice(1, 2)), (slice(1, 2), slice(0, 3, 2)), (slice(0, 3, 2), slice(1, 2))]
     phases.append((slice(0, 3, 2), slice(0, 3, 2)))
-    for module in model.modules():
-        if isinstance(module, nn.ConvTranspose2d):
-            taps = [module.weight[..., rows, columns] for rows, columns in phases]
-            sums = [tap.sum(dim=(-2, -1)) for tap in taps]
-            counts = [tap[0, 0].numel() for tap in taps]
-            # The common sum that costs the least: each phase spreads its difference evenly over its taps.
-            common = sum(total / count for total, count in zip(sums, counts, strict=True)) / sum(1 / n for n in counts)
-            for tap, total, count in zip(taps, sums, counts, strict=True):
-                tap += ((common - total) / count)[..., None, None]
+    for up in ups:
+        taps = [up.weight[..., rows, columns] for rows, columns in phases]
+        sums = [tap.sum(dim=(-2, -1)) for tap in taps]
+        counts = [tap[0, 0].numel() for tap in taps]
+        # The common sum that costs the least: each phase spreads its difference evenly over its taps.
+        common = sum(total / count for total, count in zip(sums, counts, strict=True)) / sum(1 / n for n in counts)
+        for tap, total, count in zip(taps, sums, counts, strict=True):
+            tap += ((common - total) / count)[..., None, None]
 
 
 @torch.no_grad()

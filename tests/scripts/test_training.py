@@ -239,6 +239,8 @@ def test_even_upsampling_keeps_constant_maps_constant_and_changes_nothing_twice(
     before = up.weight.clone()
     networks.even_upsampling(up)
     torch.testing.assert_close(up.weight, before, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="no transposed convolutions; set it to false"):
+        networks.even_upsampling(torch.nn.Conv2d(1, 1, 3))
 
 
 def test_even_upsampling_is_kept_through_a_training(tmp_path):
