@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiments.measured import photos_of, square
 from refine import load
 from refine.core.types import Level
+from refine.io.picture import luma
 from refine.metrics.bootstrap import interval
 
 PERIOD = 8  # px
-WEIGHTS = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # luma of RGB
 
 
 def ratio(fill: Tensor) -> float:
@@ -32,8 +32,8 @@ def ratio(fill: Tensor) -> float:
     """
     side = fill.shape[-1]
     window = torch.hann_window(side)
-    luma = (fill * WEIGHTS).sum(0)
-    power = torch.fft.fft2((luma - luma.mean()) * window * window[:, None]).abs() ** 2
+    light = torch.from_numpy(luma(fill.numpy()))
+    power = torch.fft.fft2((light - light.mean()) * window * window[:, None]).abs() ** 2
     k = side // PERIOD
 
     def at(row: int, column: int) -> Tensor:
