@@ -16,7 +16,6 @@ from refine.core.types import Features, Level
 from refine.data.dataset import PairDataset
 from refine.data.masks import KINDS, MaskGenerator
 from refine.data.pairs import ImageMaskPair
-from refine.io.formats import allow
 from refine.io.mask import MaskOptions
 from refine.weights.download import cached
 
@@ -123,5 +122,5 @@ def make_dataset(config: PredictConfig, pairs: Sequence[ImageMaskPair]) -> PairD
         config: Settings of the run.
         pairs: Image and mask pairs.
     """
-    allow(config.data.megapixels)
-    return PairDataset(pairs, MaskOptions(*config.mask_options), config.format, config.data.side)
+    options, data = MaskOptions(*config.mask_options), config.data
+    return PairDataset(pairs, options, config.format, data.side, data.megapixels)

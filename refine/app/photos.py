@@ -1,6 +1,7 @@
 """What a user gives: a photo, a mask file, strokes of a brush -> a sample as ``refine predict`` reads it."""
 
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Literal
@@ -101,7 +102,7 @@ def read_photo(upload: Upload, megapixels: float, side: int, format: str) -> Pho
         ValueError: The photo is too large.
     """
     try:
-        with open_image(io.BytesIO(upload.data)) as image:
+        with open_image(io.BytesIO(upload.data), math.inf) as image:
             width, height, own = image.width, image.height, _FORMATS.get(image.format or "", format)
     except Exception:  # decoders answer damaged files with nearly any exception; the reader says why
         width, height, own = 0, 0, format
@@ -111,7 +112,7 @@ def read_photo(upload: Upload, megapixels: float, side: int, format: str) -> Pho
             f"{megapixels:g} (megapixels=). Use refine predict for larger photos."
         )
     with noticed() as notes:
-        picture = read_picture(upload)
+        picture = read_picture(upload, megapixels)
     try:
         check_format(picture, own)
     except ValueError:  # such as 16 bits of JPEG 2000
@@ -142,7 +143,7 @@ def read_hole(upload: Upload, photo: Photo, options: MaskOptions) -> tuple[np.nd
             f"the mask {upload.name} is {mask_width}x{mask_height}, but the photo {photo.upload.name} is "
             f"{width}x{height}. Masks are never resized: make them the same size."
         )
-    picture = read_picture(photo.upload)
+    picture = read_picture(photo.upload, math.inf)  # as it was read before
     reading = examine_mask(mask, upload.name, options, picture)
     found = doubt(reading.hole, picture, options.invert)
     return reading.hole, [text for text in (reading.note, found and f"the mask {found}") if text]
@@ -175,7 +176,7 @@ def make_sample(photo: Photo, hole: np.ndarray) -> Sample:
     """
     mask = Upload("of the hole", encode(Picture(hole[..., None].astype(np.uint8) * 255), "png"))
     pair = ImageMaskPair(photo.upload.stem, photo.upload, mask)
-    sample = PairDataset([pair], MaskOptions(), photo.format)[0]
+    sample = PairDataset([pair], MaskOptions(), photo.format, megapixels=math.inf)[0]
     if isinstance(sample, Failure):
         raise ValueError(sample.reason)
     return sample

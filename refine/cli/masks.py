@@ -19,7 +19,6 @@ from refine.data.masks import MaskGenerator
 from refine.data.pairs import HIDDEN, say_unused
 from refine.data.subset import LEFT_OUT, subset
 from refine.io.files import same_path
-from refine.io.formats import allow
 
 
 def run(overrides: Sequence[str]) -> int:
@@ -40,9 +39,9 @@ def run(overrides: Sequence[str]) -> int:
         raise ConfigError(f"output={output} is the folder of the photos; give another.")
     generator = MaskGenerator(config.kind, config.seed, config.max_area)
     listing = find_pairs(config.input, None, generator, config.output)
-    allow(config.data.megapixels)
-    listing = subset(listing, config.data.table, config.data.limit, config.data.seed)
-    count, digest, unreadable = write_masks(listing.pairs, generator, output, config.data.side)
+    data = config.data
+    listing = subset(listing, data.table, data.limit, data.seed)
+    count, digest, unreadable = write_masks(listing.pairs, generator, output, data.side, data.megapixels)
     for failure in (*listing.failures, *unreadable):
         print(f"refine masks: failed: {failure.key}: {failure.reason}")
     for entry in listing.unused:

@@ -15,7 +15,7 @@ from refine.data.pairs import Failure, ImageMaskPair, inputs_hash
 from refine.data.subset import square
 from refine.io.encode import check_format, encode
 from refine.io.files import File
-from refine.io.formats import open_image
+from refine.io.formats import MEGAPIXELS, open_image
 from refine.io.mask import MaskOptions, MaskWarning, examine_mask
 from refine.io.mask_kinds import Reading
 from refine.io.picture import Picture, fill, mask_to_tensor, read_picture, to_tensor
@@ -53,15 +53,22 @@ class PairDataset(Dataset[Sample | Failure]):
         format: Format of the results; a picture it cannot hold fails before time is spent on it.
         side: Side of the square that images are resized and cropped to before a mask is drawn, px; None for as they
             are.
+        megapixels: Largest image that is read, MP.
     """
 
     def __init__(
-        self, pairs: Sequence[ImageMaskPair], options: MaskOptions, format: str, side: int | None = None
+        self,
+        pairs: Sequence[ImageMaskPair],
+        options: MaskOptions,
+        format: str,
+        side: int | None = None,
+        megapixels: float = MEGAPIXELS,
     ) -> None:
         self.pairs = pairs
         self.options = options
         self.format = format
         self.side = side
+        self.megapixels = megapixels
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -80,7 +87,7 @@ class PairDataset(Dataset[Sample | Failure]):
     def pixels(self, index: int) -> int:
         """Number of pixels of an image, by the header of its file; 0 if it cannot be read."""
         try:  # not read_size, which holds back the warnings of all threads
-            with self.pairs[index].image.open("rb") as stream, open_image(stream) as image:
+            with self.pairs[index].image.open("rb") as stream, open_image(stream, self.megapixels) as image:
                 return image.width * image.height
         except Exception:  # told when the image is read
             return 0
@@ -104,7 +111,7 @@ class PairDataset(Dataset[Sample | Failure]):
             return mask(self.pairs[index].key, size)
         if isinstance(mask, str):
             return transparent_hole(self._picture(self.pairs[index].image), self.options)
-        return examine_mask(read_picture(mask), str(mask), self.options).hole
+        return examine_mask(read_picture(mask, self.megapixels), str(mask), self.options).hole
 
     def _read(self, pair: ImageMaskPair) -> Sample:
         picture = self._picture(pair.image)
@@ -130,7 +137,7 @@ class PairDataset(Dataset[Sample | Failure]):
         )
 
     def _picture(self, path: File) -> Picture:
-        picture = read_picture(path)
+        picture = read_picture(path, self.megapixels)
         return picture if self.side is None else square(picture, self.side)
 
     def _reading(self, pair: ImageMaskPair, picture: Picture) -> Reading:
@@ -139,7 +146,7 @@ class PairDataset(Dataset[Sample | Failure]):
         if isinstance(pair.mask, str):
             assert pair.mask == ALPHA
             return Reading(transparent_hole(picture, self.options))
-        return examine_mask(read_picture(pair.mask), str(pair.mask), self.options, picture)
+        return examine_mask(read_picture(pair.mask, self.megapixels), str(pair.mask), self.options, picture)
 
     def _truth(self, pair: ImageMaskPair, picture: Picture, hole: np.ndarray) -> Tensor | None:
         if pair.truth is None:

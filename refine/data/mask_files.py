@@ -11,13 +11,18 @@ from refine.data.masks import MaskGenerator, joint_hash, mask_hash
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.data.subset import square
 from refine.io.files import write_atomic
+from refine.io.formats import MEGAPIXELS
 from refine.io.picture import read_picture
 
 RECORD = "suite.json"  # settings, number and hash of the masks beside it
 
 
 def write_masks(
-    pairs: Sequence[ImageMaskPair], generator: MaskGenerator, output: Path, side: int | None
+    pairs: Sequence[ImageMaskPair],
+    generator: MaskGenerator,
+    output: Path,
+    side: int | None,
+    megapixels: float = MEGAPIXELS,
 ) -> tuple[int, str, list[Failure]]:
     """Draw a mask for each image and write it under the image's key, as PNG.
 
@@ -26,6 +31,7 @@ def write_masks(
         generator: Generator of the masks.
         output: Folder of the masks.
         side: Side in px of the square that each image is made, as by ``data.side``; None for its own size.
+        megapixels: Largest image that is read, MP.
 
     Returns:
         Number of masks, their joint SHA-256 (hex), and the images that could not be read.
@@ -37,7 +43,7 @@ def write_masks(
     output.mkdir(parents=True, exist_ok=True)
     for pair in pairs:
         try:
-            picture = read_picture(pair.image)
+            picture = read_picture(pair.image, megapixels)
             mask = generator(pair.key, picture.size if side is None else square(picture, side).size)
         except (ValueError, OSError) as error:
             failures.append(Failure(pair.key, str(error)))

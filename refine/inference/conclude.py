@@ -1,5 +1,6 @@
 """The end of a run: what should be there against what is, scores of the whole, and the exit status."""
 
+import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def _set_scores(
                 continue
             sample = dataset[index]
             if not isinstance(sample, Failure) and sample.truth is not None:
-                yield to_tensor(read_picture(run_folder.output / request.name(pair))), sample.truth
+                yield to_tensor(read_picture(run_folder.output / request.name(pair), math.inf)), sample.truth
 
     try:
         return {"sets": set_scores(names, pairs, config.inception_weights, config.fid_network)} if names else {}

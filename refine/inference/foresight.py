@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 def _outline(dataset: PairDataset, index: int, refiner: Refiner) -> _Outline | None:
     try:
         with dataset.pairs[index].image.open("rb") as stream:
-            height, width = read_size(stream)
+            height, width = read_size(stream, dataset.megapixels)
         if not (height and width):
             return None
         size = (height, width) if dataset.side is None else (dataset.side, dataset.side)

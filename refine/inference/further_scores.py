@@ -1,5 +1,6 @@
 """Scores that were not asked for when a result was made: of its file, against the truth; nothing is refined again."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -48,5 +49,6 @@ def add_scores(session: Session, finished: Sequence[ImageMaskPair]) -> None:
         if isinstance(sample, Failure):
             log.warning("%s: cannot be scored (%s)", sample.key, sample.reason)
             continue
-        image, sample = to_tensor(read_picture(folder.output / name)), sample.to(session.refiner.backbone.device)
+        image = to_tensor(read_picture(folder.output / name, math.inf))
+        sample = sample.to(session.refiner.backbone.device)
         folder.add(rows[name], evaluator.score_file(image, sample, partial(as_written, sample=sample)))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from refine.io.formats import UnreadableImage, open_image
+from refine.io.formats import MEGAPIXELS, UnreadableImage, open_image
 
 
 def reason(error: Exception) -> str:
@@ -21,23 +21,22 @@ def reason(error: Exception) -> str:
         return "its contents are no image of a supported kind; convert it to PNG"
     if isinstance(error, UnreadableImage):
         return str(error).removesuffix(".")
-    if isinstance(error, Image.DecompressionBombError):
-        return f"{str(error).removesuffix('.')}; if you trust it, let refine predict take more by data.megapixels="
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it is damaged or cut short ({' '.join(str(error).split()) or type(error).__name__})"
 
 
-def read_size(data: BinaryIO) -> tuple[int, int]:
+def read_size(data: BinaryIO, megapixels: float = MEGAPIXELS) -> tuple[int, int]:
     """``(height, width)`` px as the header of a file says it, not turned upright; ``(0, 0)`` if it cannot be read.
 
     Args:
         data: Stream of the file; only its header is read.
+        megapixels: Largest image that is read, MP.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given when the pixels are read
         try:
-            with open_image(data) as image:
+            with open_image(data, megapixels) as image:
                 return image.height, image.width
         except Exception:  # decoders answer damaged files with nearly any exception
             return 0, 0

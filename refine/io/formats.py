@@ -5,9 +5,10 @@ and files that are no single picture: layers (PSD), icons in several sizes (ICO,
 films (FLI, MPEG), measurements (FITS, GRIB, HDF5).
 """
 
+import contextlib
 import importlib
-import warnings
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import BinaryIO
 
@@ -43,6 +44,9 @@ _READ = {
 READ = frozenset(suffix for suffixes in _READ.values() for suffix in suffixes)
 """Suffixes of the files that are taken for images, in lower case."""
 
+MEGAPIXELS = 179.0
+"""Largest image that is read unless more is allowed, MP, since a small file may hold more than the memory does."""
+
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -50,26 +54,29 @@ class UnreadableImage(ValueError):
     """A file that cannot be read as an image; the message names it and says why, in one line."""
 
 
-def allow(megapixels: float) -> None:
-    """Let this process open images up to a size; Pillow's own limit is 179 MP, with a warning from half of that.
-
-    Args:
-        megapixels: Largest image, MP. A small file may hold more than the memory does.
-    """
-    Image.MAX_IMAGE_PIXELS = round(megapixels * 5e5)  # Pillow warns above it and refuses above twice as much
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
-def open_image(stream: BinaryIO) -> Image.Image:
+def open_image(stream: BinaryIO, megapixels: float = MEGAPIXELS) -> Image.Image:
     """Open a file as one of the formats that are read; its contents decide which, not its suffix.
 
     Args:
         stream: Stream of the file, which can seek; Pillow reads the header now and the pixels later.
+        megapixels: Largest image, MP.
 
     Raises:
-        UnreadableImage: The file is HEIC and the plug-in is not installed.
+        UnreadableImage: The image is larger, or the file is HEIC and the plug-in is not installed.
         Exception: The file is none of these formats or is damaged; decoders raise nearly any kind.
     """
+    image = _open_any(stream)
+    if image.width * image.height > megapixels * 1e6:
+        image.close()
+        raise UnreadableImage(
+            f"it is {image.width}x{image.height}, {image.width * image.height / 1e6:.4g} megapixels, and up to "
+            f"{megapixels:g} are read, in case a file is an attack; if you trust it, let refine predict take more by "
+            "data.megapixels="
+        )
+    return image
+
+
+def _open_any(stream: BinaryIO) -> Image.Image:
     try:
         return _open(stream)
     except UnidentifiedImageError:
@@ -89,4 +96,32 @@ def open_image(stream: BinaryIO) -> Image.Image:
 
 def _open(stream: BinaryIO) -> Image.Image:
     Image.init()  # a build of Pillow may lack a format, and a plug-in bring one
-    return Image.open(stream, formats=[format for format in _READ if format in Image.OPEN])
+    with PILLOWS_LIMIT.lifted():
+        return Image.open(stream, formats=[format for format in _READ if format in Image.OPEN])
+
+
+class _PillowsLimit:
+    """Pillow has one limit for the whole process, so it is lifted only while some thread reads a file here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._limit: int | None = None
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Inside, Pillow opens and decodes images of any size."""
+        with self._lock:
+            if not self._readers:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._limit
+
+
+PILLOWS_LIMIT = _PillowsLimit()

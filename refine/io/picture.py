@@ -18,7 +18,7 @@ from torch import Tensor
 from refine.io.decode import read_planes, reason
 from refine.io.exif import orientation_and_exif, upright
 from refine.io.files import File
-from refine.io.formats import UnreadableImage, open_image
+from refine.io.formats import MEGAPIXELS, PILLOWS_LIMIT, UnreadableImage, open_image
 from refine.io.metadata import read_metadata
 
 
@@ -66,7 +66,7 @@ class Picture:
         return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
-def read_picture(path: str | File) -> Picture:
+def read_picture(path: str | File, megapixels: float = MEGAPIXELS) -> Picture:
     """Read a file of any format in `refine.io.formats`; the contents decide which, not the suffix.
 
     Palette, CMYK, YCbCr and LAB become RGB, 1 bit becomes 8-bit gray, 16 bits stay 16 bits, and transparency of
@@ -74,19 +74,22 @@ def read_picture(path: str | File) -> Picture:
 
     Args:
         path: Path of the file, or a member of a tar.
+        megapixels: Largest image that is read, MP; infinite for a file of which it is known how it came about.
 
     Returns:
         The picture, upright, 8 or 16 bits per channel.
 
     Raises:
-        UnreadableImage: The file is missing, damaged, or of a kind that is not supported.
+        UnreadableImage: The file is missing, damaged, too large, or of a kind that is not supported.
     """
     try:
         file = Path(path) if isinstance(path, str) else path
         # A pipe or a device could keep us waiting forever.
         if isinstance(file, Path) and file.exists() and not file.is_file():
             raise UnreadableImage("it is not a file")
-        return _decode(file.read_bytes(), str(path))
+        data = file.read_bytes()
+        with PILLOWS_LIMIT.lifted():  # some decoders look at it too
+            return _decode(data, str(path), megapixels)
     except Exception as error:  # decoders answer damaged files with nearly any exception
         raise UnreadableImage(f"cannot read {str(path)!r}: {reason(error)}.") from None
 
@@ -151,10 +154,10 @@ def fill(picture: Picture, image: Tensor, mask: np.ndarray) -> Picture:
     return replace(picture, pixels=pixels, alpha=alpha)
 
 
-def _decode(data: bytes, name: str) -> Picture:
+def _decode(data: bytes, name: str, megapixels: float) -> Picture:
     if not data:
         raise UnreadableImage("it is empty")
-    image = open_image(io.BytesIO(data))
+    image = open_image(io.BytesIO(data), megapixels)
     if (frames := getattr(image, "n_frames", 1)) > 1:
         warnings.warn(f"{name!r} has {frames} frames; only the first is read.", stacklevel=3)
     planes = read_planes(image, data)

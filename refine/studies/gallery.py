@@ -1,5 +1,6 @@
 """Example images of a study: where the best arm gains most, as usual and least, with the results of every arm."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,7 @@ def _results(rows: pl.DataFrame, folders: Mapping[tuple[str, str], Path], case: 
     selected = rows.filter((pl.col("group") == case.group) & (pl.col("key").cast(pl.String) == case.key))
     for row in selected.iter_rows(named=True):
         try:
-            found[row["arm"]] = to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"]))
+            found[row["arm"]] = to_tensor(read_picture(folders[case.group, row["arm"]] / row["output"], math.inf))
         except (OSError, ValueError):  # removed since
             continue
     return found

@@ -19,6 +19,7 @@ def state() -> dict[str, Any]:
     import torch
     from hydra.core.global_hydra import GlobalHydra
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
+    from PIL import Image
 
     umask = os.umask(0o022)
     os.umask(umask)
@@ -35,6 +36,7 @@ def state() -> dict[str, Any]:
         "gradients": torch.is_grad_enabled(),
         "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
         "precision": (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32),
+        "Pillow": Image.MAX_IMAGE_PIXELS,
         "Hydra": GlobalHydra.instance().is_initialized(),
         "rank": getattr(rank_zero_only, "rank", 0) or 0,
     }

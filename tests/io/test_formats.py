@@ -2,6 +2,7 @@
 
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cv2
@@ -180,3 +181,23 @@ def test_big_tiff(tmp_path, dtype, channels, layout):
     tifffile.imwrite(tmp_path / "a.tif", values, bigtiff=True, photometric=kind, **layout)
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
     assert np.array_equal(read_picture(tmp_path / "a.tif").planes, planes)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "GIF"])
+def test_pillows_limit_is_neither_obeyed_nor_changed(tmp_path, format, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # the process's own, which refuses above 200 pixels
+    Image.fromarray(RAMP).save(file := tmp_path / "a", format)
+    assert read_picture(file).size == RAMP.shape[:2]
+    with pytest.raises(UnreadableImage, match=r"it is 64x48, 0\.003072 megapixels, and up to 0\.003 are read"):
+        read_picture(file, megapixels=0.003)
+    with file.open("rb") as stream:
+        assert read_size(stream, megapixels=0.003) == (0, 0)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_threads_that_read_at_once_leave_pillows_limit(tmp_path):
+    before = Image.MAX_IMAGE_PIXELS
+    Image.fromarray(RAMP).save(file := tmp_path / "a", "TIFF")
+    with ThreadPoolExecutor(4) as threads:
+        assert {picture.size for picture in threads.map(read_picture, [file] * 40)} == {RAMP.shape[:2]}
+    assert before == Image.MAX_IMAGE_PIXELS
