@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -15,10 +15,8 @@ from refine.studies.closeups import Closeup, common_scale, difference_map
 from refine.studies.gallery import KINDS, LARGEST, Case, Pictures, best_arm, choose, first_scores, pictures
 from refine.studies.plots import CAPTIONS
 from refine.studies.spec import BASE, CONTROLS, Study, StudyRun
+from refine.studies.statistics import StudyTables
 from refine.studies.tables import Table
-
-if TYPE_CHECKING:
-    from refine.studies.report import Tables
 
 TEMPLATE = "report.html"
 SIDES = (LARGEST, 640, 512, 384, 256, 128)  # px, longer side of the pictures: the largest that keeps the page small
@@ -30,7 +28,7 @@ TITLES = {"gain": ("Largest gains", "Smallest losses"), "middle": ("In the middl
 
 def make(
     study: Study,
-    tables: "Tables",
+    tables: StudyTables,
     runs: Sequence[StudyRun],
     plots: Mapping[str, str],
     notes: Sequence[str],
@@ -87,7 +85,7 @@ def _data_url(kind: str, data: bytes) -> str:
 # --- tables and plots -------------------------------------------------------------------------------------------------
 
 
-def _tables(study: Study, tables: "Tables", runs: Sequence[StudyRun]) -> dict[str, Any]:
+def _tables(study: Study, tables: StudyTables, runs: Sequence[StudyRun]) -> dict[str, Any]:
     """All tables of the page, by the template's names for them."""
     return {
         "scores": _scores(study, tables) if len(tables.comparisons) else [],
@@ -99,7 +97,7 @@ def _tables(study: Study, tables: "Tables", runs: Sequence[StudyRun]) -> dict[st
     }
 
 
-def _scores(study: Study, tables: "Tables") -> list[dict[str, Table]]:
+def _scores(study: Study, tables: StudyTables) -> list[dict[str, Table]]:
     """By score the main columns, and what stands behind them."""
     given = study, tables.comparisons, tables.costs
     pairs = [
@@ -108,12 +106,12 @@ def _scores(study: Study, tables: "Tables") -> list[dict[str, Table]]:
     return [pair for pair in pairs if pair["main"].rows]
 
 
-def _effects(study: Study, tables: "Tables") -> list[Table]:
+def _effects(study: Study, tables: StudyTables) -> list[Table]:
     found = [contents.effect_table(tables.effects, score) for score in study.scores] if len(tables.effects) else []
     return [table for table in found if table.rows]
 
 
-def _images(study: Study, tables: "Tables") -> Iterator[dict[str, Any]]:
+def _images(study: Study, tables: StudyTables) -> Iterator[dict[str, Any]]:
     """A table of images per group, with how many of them a file alone has."""
     for group in study.groups if len(tables.images) and study.scores[0] in tables.images.columns else ():
         table = contents.image_table(study, tables.images, group)

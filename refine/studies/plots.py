@@ -11,13 +11,11 @@ import polars as pl
 from refine.studies import cost_plot, gain_map, loss_plot
 from refine.studies.axes import arrow, limits
 from refine.studies.spec import CONTROLS, Study, StudyRun
-from refine.studies.statistics import direction
+from refine.studies.statistics import StudyTables, direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from refine.studies.report import Tables
 
 STYLE = {"svg.hashsalt": "refine", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 DIFFERENCES, STEPS, COST, EFFECTS, LOSSES, MAP = "differences", "steps", "cost", "effects", "losses", "map"
@@ -34,7 +32,7 @@ CAPTIONS = {
 }
 
 
-def draw(study: Study, tables: "Tables", runs: Sequence[StudyRun]) -> dict[str, str]:
+def draw(study: Study, tables: StudyTables, runs: Sequence[StudyRun]) -> dict[str, str]:
     """All plots by file name.
 
     Args:

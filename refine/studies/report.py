@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 
@@ -15,32 +14,16 @@ from refine.studies.effects import effects
 from refine.studies.plan import machines
 from refine.studies.record import shown_command
 from refine.studies.spec import FILE, Study, StudyRun
-from refine.studies.statistics import compare, costs, read_rows
+from refine.studies.statistics import StudyTables, compare, costs, read_rows
 from refine.studies.tables import Table, as_markdown, document
 
 MARKDOWN, PAGE, ROWS, COMPARISONS = "report.md", "report.html", "results.parquet", "comparisons.csv"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
-class Tables(NamedTuple):
-    """What a report is made of; tables without a row if no run has ended.
-
-    Attributes:
-        results: Table of :func:`refine.studies.statistics.read_rows`.
-        comparisons: Table of :func:`refine.studies.statistics.compare`.
-        costs: Table of :func:`refine.studies.statistics.costs`.
-        effects: Table of :func:`refine.studies.effects.effects`.
-        images: Table of :func:`refine.studies.contents.image_scores_table`.
-    """
-
-    results: pl.DataFrame
-    comparisons: pl.DataFrame
-    costs: pl.DataFrame
-    effects: pl.DataFrame
-    images: pl.DataFrame
-
-
-def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float) -> Tables:
+def write(
+    study: Study, runs: Sequence[StudyRun], problems: dict[str, str], output: Path, page_mib: float
+) -> StudyTables:
     """Compare what is there and write it: rows, tables, plots, page.
 
     Args:
@@ -56,7 +39,7 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
     rows = read_rows(study, runs)
     compared, cost = (compare(study, rows), costs(study, rows)) if len(rows) else (pl.DataFrame(), pl.DataFrame())
     images = contents.image_scores_table(study, rows, runs, output)
-    tables = Tables(rows, compared, cost, effects(study, rows), images)
+    tables = StudyTables(rows, compared, cost, effects(study, rows), images)
     rows.write_parquet(output / ROWS)
     for name, frame in (("comparisons", compared), ("effects", tables.effects), ("images", images)):
         frame.write_csv(output / f"{name}.csv")
@@ -70,7 +53,7 @@ def write(study: Study, runs: Sequence[StudyRun], problems: dict[str, str], outp
     return tables
 
 
-def _write_tables(study: Study, tables: Tables, runs: Sequence[StudyRun], output: Path) -> list[str]:
+def _write_tables(study: Study, tables: StudyTables, runs: Sequence[StudyRun], output: Path) -> list[str]:
     """Every table as Markdown and LaTeX, and how the study was run as CSV too; gives the files' stems."""
     run_tables = contents.run_tables(study, runs)
     files: dict[str, list[Table]] = {"runs": run_tables}
@@ -90,7 +73,7 @@ def _write_tables(study: Study, tables: Tables, runs: Sequence[StudyRun], output
     return list(files)
 
 
-def _score_tables(study: Study, tables: Tables) -> Iterator[tuple[str, str, Table]]:
+def _score_tables(study: Study, tables: StudyTables) -> Iterator[tuple[str, str, Table]]:
     """Group, score and table, the first score's with the costs; those that hold anything."""
     for group in study.groups if len(tables.comparisons) else ():
         for index, score in enumerate(study.scores):
@@ -109,12 +92,12 @@ def _notes(compared: pl.DataFrame, problems: dict[str, str], machines: Sequence[
     return notes
 
 
-def markdown(study: Study, tables: Tables, notes: Sequence[str]) -> str:
+def markdown(study: Study, tables: StudyTables, notes: Sequence[str]) -> str:
     """The tables of scores, the first score's first, and the effects by the first score.
 
     Args:
         study: Question with its arms and scores.
-        tables: Tables of the report.
+        tables: StudyTables of the report.
         notes: Paragraphs above the tables.
     """
     parts = [*notes, *(f"### {table.caption}\n{as_markdown(table)}" for *_, table in _score_tables(study, tables))]

@@ -5,7 +5,7 @@ interval says how far the mean difference would move with other images of their 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,24 @@ from refine.studies.spec import Study, StudyRun
 COSTS = {"seconds": "s/image", "peak_memory_mib": "peak MiB", "guided": "guided"}  # columns of costs(), and titles
 LOWER = ("l1", "lpips", "fid", "kid")  # scores of which less is better
 MATCH = {"sharpness": 1.0, "seam": 0.0}  # what a photo itself has, and no other value is better than
+
+
+class StudyTables(NamedTuple):
+    """What a report is made of; tables without a row if no run has ended.
+
+    Attributes:
+        results: Table of :func:`read_rows`.
+        comparisons: Table of :func:`compare`.
+        costs: Table of :func:`costs`.
+        effects: Table of :func:`refine.studies.effects.effects`.
+        images: Table of :func:`refine.studies.contents.image_scores_table`.
+    """
+
+    results: pl.DataFrame
+    comparisons: pl.DataFrame
+    costs: pl.DataFrame
+    effects: pl.DataFrame
+    images: pl.DataFrame
 
 
 def gain(score: str, values: np.ndarray) -> np.ndarray:

@@ -15,13 +15,14 @@ from refine.inference.logging.publish import artifact
 from refine.io.files import kept_id
 from refine.studies.labels import tags
 from refine.studies.plan import STUDY
-from refine.studies.report import COMPARISONS, MARKDOWN, PAGE, ROWS, Tables
+from refine.studies.report import COMPARISONS, MARKDOWN, PAGE, ROWS
 from refine.studies.spec import Study, StudyRun
+from refine.studies.statistics import StudyTables
 
 ID, LOG = "run-id.txt", "log.txt"  # beside the plan
 
 
-def tell(study: Study, runs: Sequence[StudyRun], tables: Tables, output: Path, status: int) -> None:
+def tell(study: Study, runs: Sequence[StudyRun], tables: StudyTables, output: Path, status: int) -> None:
     """Log tables and page; the same study continues its run. What goes wrong is a warning.
 
     Args:
@@ -54,7 +55,7 @@ def _open(study: Study, runs: Sequence[StudyRun], output: Path) -> WandbLogger:
     return logger
 
 
-def _tell(logger: Logger, study: Study, tables: Tables, output: Path) -> None:
+def _tell(logger: Logger, study: Study, tables: StudyTables, output: Path) -> None:
     import wandb
 
     assert isinstance(logger, WandbLogger)

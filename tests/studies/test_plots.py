@@ -11,9 +11,8 @@ from refine.studies.cost_plot import pareto
 from refine.studies.effects import effects
 from refine.studies.gain_map import gains
 from refine.studies.loss_plot import curves
-from refine.studies.report import Tables
 from refine.studies.spec import StudyRun, read_study
-from refine.studies.statistics import compare, costs, read_rows
+from refine.studies.statistics import StudyTables, compare, costs, read_rows
 
 
 def test_pareto_front():
@@ -97,7 +96,7 @@ def test_the_map_says_where_an_arm_gains_and_where_it_loses(where):
 def test_plots_hold_what_the_study_has(where, tmp_path):
     study, runs = where
     rows = read_rows(study, runs)
-    tables = Tables(rows, compare(study, rows), costs(study, rows), effects(study, rows), pl.DataFrame())
+    tables = StudyTables(rows, compare(study, rows), costs(study, rows), effects(study, rows), pl.DataFrame())
     drawn = plots.draw(study, tables, runs)
     assert set(drawn) == {"differences.svg", "effects.svg", "map.svg", "cost.svg"}  # neither numbers nor losses
     assert all(text in drawn["map.svg"] for text in ("-0.30 ▼", "+0.40 ▲", ">thick<", ">512<"))
@@ -110,6 +109,6 @@ def test_a_far_control_is_an_arrow_with_its_number(tmp_path):
     means = {"plain": 20.0, "upscaled": 5.0, "a": 20.1}
     runs = [planted(tmp_path / arm, {"x": {"psnr": mean}, "y": {"psnr": mean}}) for arm, mean in means.items()]
     rows = read_rows(study, runs)
-    tables = Tables(rows, compare(study, rows), costs(study, rows), effects(study, rows), pl.DataFrame())
+    tables = StudyTables(rows, compare(study, rows), costs(study, rows), effects(study, rows), pl.DataFrame())
     drawn = plots.draw(study, tables, runs)
     assert ">-15<" in drawn["differences.svg"] and ">upscaled (5)<" in drawn["cost.svg"]
