@@ -11,6 +11,7 @@ from torch import Tensor
 from refine.config import ConfigError, PredictConfig, RefinerConfig, build, plain
 from refine.core.backbone import FrontRear
 from refine.core.devices import place
+from refine.core.objective import Objective
 from refine.core.refiner import Refiner
 from refine.core.types import Features, Level
 from refine.data.dataset import PairDataset
@@ -30,9 +31,17 @@ def make_refiner(config: RefinerConfig) -> Refiner:
         parts = {
             "backbone": make_backbone(config.backbone),
             "pyramid": build(config.pyramid),
-            "objective": build(config.objective),
+            "objective": _make_objective(config.objective),
         }
         return place(build(config.refiner, deterministic=config.deterministic, **parts), config.device)
+
+
+def _make_objective(section: Mapping[str, Any]) -> Objective:
+    objective = build(section)
+    if not callable(getattr(objective, "prepare", None)):
+        target = section["_target_"]
+        raise ConfigError(f"objective._target_={target} has no method prepare(level, guide); see docs/method.md.")
+    return cast(Objective, objective)
 
 
 class _AnyBackbone(FrontRear):
@@ -60,7 +69,7 @@ def check_refiner(config: RefinerConfig) -> None:
     Raises:
         ValueError: If one makes no sense.
     """
-    parts = {"pyramid": build(config.pyramid), "objective": build(config.objective)}
+    parts = {"pyramid": build(config.pyramid), "objective": _make_objective(config.objective)}
     build({**config.refiner, "compile": False}, backbone=_AnyBackbone(config.refiner.get("optimize")), **parts)
 
 

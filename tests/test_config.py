@@ -279,6 +279,36 @@ def test_what_cannot_be_built(node, message):
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mine.Absent", r"cannot build mine\.Absent: .*mine\.py holds no 'Absent'"),
+        ("nowhere.Net", r"cannot build nowhere\.Net: there is no module 'nowhere'"),
+        ("mine.Raises", r"cannot build mine\.Raises: .*mine\.py, line 3: KeyError: 'conf'"),
+    ],
+)
+def test_a_target_within_a_section_is_named_with_the_reason(tmp_path, monkeypatch, target, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("class Raises:\n    def __init__(self):\n        raise KeyError('conf')\n")
+    with pytest.raises(ConfigError, match=message):
+        build({"_target_": "refine.backbones.replay.adapter.Replay", "cut": "a", "network": {"_target_": target}})
+
+
+def test_a_class_of_the_users_own_gets_the_settings_that_it_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import refine\nclass Bare: pass\nclass One:\n    def __init__(self, erosion): pass\n"
+        "class Any(refine.MultiscaleL1):\n    def __init__(self, **settings): super().__init__(**settings)\n"
+    )
+    whole = set(compose("predict")["objective"])
+    assert set(compose("predict", ["objective._target_=mine.Bare"])["objective"]) == {"_target_"}
+    assert set(compose("predict", ["objective._target_=mine.One"])["objective"]) == {"_target_", "erosion"}
+    assert set(compose("predict", ["objective._target_=mine.Any"])["objective"]) == whole
+    named = compose("predict", ["objective._target_=mine.Bare", "objective.erosion=3"])["objective"]
+    with pytest.raises(ConfigError, match=r"mine.Bare from erosion=3"):  # what was asked for is not dropped
+        build(named)
+
+
 def test_errors_of_a_target_are_its_own():
     with pytest.raises(ValueError, match="smallest_side") as raised:
         build({"_target_": "refine.core.pyramid.Pyramid", "smallest_side": 0})

@@ -18,10 +18,13 @@ from refine.core.types import Features
 
 SHARE = 0.9  # of the derivative's magnitude
 DRAWS = 2  # random directions of z
+# Shares of the height and width: the center, then a place beside a hole there, inside of which partial convolutions
+# hand nothing on.
+PLACES = ((0.5, 0.5), (0.5, 0.125))
 
 
 def effective_receptive_field(backbone: FrontRear, features: Features) -> int | None:
-    """How far one central position of ``z`` reaches in the prediction.
+    """How far one position of ``z`` reaches in the prediction: the central one, or one beside the hole.
 
     Args:
         backbone: Backbone whose rear is differentiated.
@@ -32,15 +35,20 @@ def effective_receptive_field(backbone: FrontRear, features: Features) -> int | 
     """
     if not features.z or any(tensor.ndim != 4 for tensor in features.z.values()):
         return None
-    draw = torch.Generator().manual_seed(0)
-    try:
-        influence = sum(_derivative(backbone, features, draw) for _ in range(DRAWS))
-    except (NotImplementedError, RuntimeError):  # of an operation without one
-        return None
-    assert isinstance(influence, Tensor)
     positions = next(iter(features.z.values())).shape[-2:]
-    center = [(p // 2 + 0.5) * side / p for p, side in zip(positions, influence.shape, strict=True)]
-    return smallest_square(influence, (center[0], center[1]))
+    for place in PLACES:
+        draw = torch.Generator().manual_seed(0)
+        try:
+            influence = sum(_derivative(backbone, features, place, draw) for _ in range(DRAWS))
+        except (NotImplementedError, RuntimeError):  # of an operation without one
+            return None
+        assert isinstance(influence, Tensor)
+        y, x = (
+            (int(share * p) + 0.5) * side / p for share, p, side in zip(place, positions, influence.shape, strict=True)
+        )
+        if (side := smallest_square(influence, (y, x))) is not None:
+            return side
+    return None
 
 
 def smallest_square(influence: Tensor, center: tuple[float, float]) -> int | None:
@@ -64,14 +72,14 @@ def smallest_square(influence: Tensor, center: tuple[float, float]) -> int | Non
     return min(math.ceil(2 * radius), max(influence.shape))
 
 
-def _derivative(backbone: FrontRear, features: Features, draw: torch.Generator) -> Tensor:
-    """``(H, W)`` magnitude of the prediction's derivative along a random change of z at its central position."""
+def _derivative(backbone: FrontRear, features: Features, place: tuple[float, float], draw: torch.Generator) -> Tensor:
+    """``(H, W)`` magnitude of the prediction's derivative along a random change of z at one position."""
     # The other kernels of attention have no forward derivative.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
         z = {}
         for name, tensor in features.z.items():
             direction = torch.zeros_like(tensor)
-            y, x = (side // 2 for side in tensor.shape[-2:])
+            y, x = (int(share * side) for share, side in zip(place, tensor.shape[-2:], strict=True))
             direction[..., y, x] = torch.randn(tensor.shape[:2], generator=draw).to(tensor)
             z[name] = forward_ad.make_dual(tensor.detach().clone(), direction)  # type: ignore[no-untyped-call]
         prediction = backbone.rear(Features(z, features.context))

@@ -1,6 +1,7 @@
 """Modules of users' own backbones: where they are looked for, and why one cannot be imported."""
 
 import contextlib
+import inspect
 import os
 import sys
 import traceback
@@ -63,6 +64,21 @@ def _is_outdated(name: str, file: Path, content: bytes) -> bool:
         return (found is not None and not os.path.samefile(found, file)) or file.read_bytes() != content
     except OSError:  # it is gone
         return True
+
+
+def arguments_taken(target: str) -> set[str] | None:
+    """Names of the arguments of a ``_target_``; None if it takes any, or cannot be imported.
+
+    Args:
+        target: Full name of a class or function, such as ``blur.Blur``.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        with modules_of_users():
+            parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+    except Exception:  # whatever it is will be told when it is built
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
 
 
 def import_fault(target: str) -> str:

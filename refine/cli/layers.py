@@ -92,6 +92,6 @@ def _percent(share: float | None) -> str:
 
 
 def _crossing(cut: Cut) -> str:
-    """Names that repeat the cut's own tell nothing."""
-    shapes = {name.removeprefix(cut.cut).strip("."): "x".join(map(str, shape)) for name, shape in cut.shapes.items()}
-    return ", ".join(f"{name} {shape}".strip() for name, shape in shapes.items())
+    """Name, as ``refiner.optimize`` wants it, and shape of each tensor; a name that is the cut's own tells nothing."""
+    shapes = {name: "x".join(map(str, shape)) for name, shape in cut.shapes.items()}
+    return ", ".join(shape if name == cut.cut else f"{name} {shape}" for name, shape in shapes.items())

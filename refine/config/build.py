@@ -1,6 +1,8 @@
 """Section of a configuration -> object."""
 
-from collections.abc import Mapping
+import re
+import traceback
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra.errors import HydraException
@@ -41,11 +43,30 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ValueError):
             raise cause from None
-        target = str(settings.get("_target_"))
-        reason = import_fault(target) or str(cause or error).splitlines()[0]
-        raise ConfigError(f"cannot build {target}: {reason}") from None
+        raise ConfigError(_fault(settings, error, cause)) from None
     try:
         return make(**paths, **arguments)
     except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
         values = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "_target_")
         raise ConfigError(f"cannot build {settings.get('_target_')} from {values}: {error}") from error
+
+
+def _fault(settings: Mapping[str, Any], error: HydraException, cause: BaseException | None) -> str:
+    """Which of the targets of a section cannot be built, and why."""
+    for target in _targets(settings):
+        if reason := import_fault(target):
+            return f"cannot build {target}: {reason}"
+    called = re.search(r"target '([^']+)'", str(error))
+    target = called[1] if called else str(settings.get("_target_"))
+    if cause is None:
+        return f"cannot build {target}: {str(error).splitlines()[0]}"
+    *_, frame = traceback.extract_tb(cause.__traceback__)
+    return f"cannot build {target}: {frame.filename}, line {frame.lineno}: {type(cause).__name__}: {cause}"
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """All ``_target_`` of a section, the outer ones first."""
+    if isinstance(node, Mapping) and "_target_" in node:
+        yield str(node["_target_"])
+    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _targets(value)

@@ -21,11 +21,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError
 
-from refine.backbones.user_modules import look_in
+from refine.backbones.user_modules import arguments_taken, look_in
 from refine.config.errors import ConfigError, describe
 
 PATHS = frozenset(
@@ -63,6 +63,8 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
         config = _compose(command, [_checked(_with_registered_yaml(override)) for override in others])
+    for section in ("objective", "pyramid"):
+        _leave_to_its_class(config, section, {override.partition("=")[0].lstrip("+") for override in others})
     for key, value in paths.items():
         _set(config, key, value)
     _check_interpolations(config)
@@ -179,6 +181,16 @@ def _flat(config: DictConfig) -> list[str]:
         if isinstance(value, DictConfig):
             keys += [f"{name}.{below}" for below in _flat(value)]
     return keys
+
+
+def _leave_to_its_class(config: DictConfig, section: str, named: set[str]) -> None:
+    """Where another class is named for a section, leave out the former one's settings that it does not take."""
+    target = f"{section}._target_"
+    if target in named and (taken := arguments_taken(str(OmegaConf.select(config, target)))) is not None:
+        not_taken = [key for key in set(config[section]) - taken - {"_target_"} if f"{section}.{key}" not in named]
+        with open_dict(config):  # what is named stays, for the class to refuse it
+            for key in not_taken:
+                del config[section][key]
 
 
 def _set(config: DictConfig, key: str, value: str) -> None:

@@ -24,7 +24,7 @@ from refine.core.graphs import Graphs
 from refine.core.history import Tell
 from refine.core.inputs import check_inputs
 from refine.core.level_refinement import LevelRefinement, unrefined
-from refine.core.notices import warn_of_nothing_refined, warn_of_one_level
+from refine.core.notices import warn_of_levels, warn_of_one_level
 from refine.core.numerics import numerics
 from refine.core.objective import Objective
 from refine.core.optimization import keeps_images_apart
@@ -250,9 +250,7 @@ class Refiner:
             else:
                 results.append(self._refine_level(level, guide, index, told) if index else self._predict(level))
         refinement = Refinement(results[-1].image, tuple(results))
-        for sample, nothing in zip(samples, refinement.unrefined, strict=True):
-            if nothing:
-                warn_of_nothing_refined(sample.key, levels[-1].size, len(levels) - 1)
+        warn_of_levels(refinement, [sample.key for sample in samples])
         return refinement
 
     def _refine_window(

@@ -101,7 +101,16 @@ class Updates:
         prediction = self.run.rear(self.level, self.features)
         # The rules know a repeatable gradient of reflection, with which the loss pads before it blurs; torch has none.
         with Frozen() if torch.are_deterministic_algorithms_enabled() else nullcontext():
-            losses = self.comparison.loss(prediction).reshape(prediction.shape[0], -1).sum(1)
+            losses = self.comparison.loss(prediction)
+        if losses.shape != prediction.shape[:1]:
+            raise ValueError(
+                f"the loss of an objective must be one number per image, shape {tuple(prediction.shape[:1])}; got "
+                f"{tuple(losses.shape)}. Take the mean over the other dimensions."
+            )
+        if torch.is_grad_enabled() and not losses.requires_grad:
+            raise ValueError(
+                "the loss of an objective has no gradient: it does not depend on the prediction, or detaches it."
+            )
         self._loss = losses.sum()
         with torch.no_grad():
             self._note(losses.detach().to(self.report.dtype), self.level.crop(prediction.detach()))

@@ -81,12 +81,13 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run's own beside the rows."""
-        self.write_bytes(name, text.encode(errors="surrogateescape"))
+        write_atomic(self.folder / name, text.encode(errors="surrogateescape"), self._scratch)
 
-    def write_bytes(self, name: str | Path, data: bytes) -> None:
-        """Write a file of the run's own; its name is relative to the folder, or lies in it."""
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / name, data, self._scratch)
+    def write_panel(self, key: str, inputs: str, name: str, data: bytes) -> None:
+        """Write one picture of an image into its :meth:`panel_folder`."""
+        folder = self.panel_folder(key, inputs)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / name, data, self._scratch)
 
     def write_configuration(self, config: PredictConfig) -> None:
         """Write the whole configuration of this run."""

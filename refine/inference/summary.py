@@ -23,8 +23,9 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with
         ``mean``, ``error`` (standard error of the mean) and ``n``, ``gain`` over each control likewise, from the same
-        images, ``nothing_refined`` (how many had levels and a hole but no pixel to compare), ``verdicts`` (how many are
-        better, worse and unsure), ``masks`` (how many images have no hole and are unchanged, are all hole, or have a
+        images, ``nothing_refined`` (how many had levels and a hole but no pixel to compare), ``not_finite`` (how many
+        had a level without a finite iterate), ``verdicts`` (how many are better, worse and unsure), ``masks`` (how many
+        images have no hole and are unchanged, are all hole, or have a
         mask of an unusual kind), ``seconds`` and ``peak_memory_mib``.
     """
     names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
@@ -33,6 +34,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
         "gain": {control: _gains(rows, names, control) for control in CONTROLS},
         "nothing_refined": sum(int(row.get("nothing_refined") or 0) for row in rows),
+        "not_finite": sum(int(row.get("not_finite") or 0) > 0 for row in rows),
         "seconds": _mean(row.get("seconds") for row in rows),
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
     }
@@ -57,6 +59,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"nothing refined: {n} of {summary['images']['n']} images have holes too thin to be compared and keep the "
             f"plain prediction; {THIN_TOO} refines them too"
+        )
+    if n := summary["not_finite"]:
+        lines.append(
+            f"not finite: {n} of {summary['images']['n']} images have levels at which no prediction, or no loss, was "
+            "finite; the result of the coarser level was enlarged there. The log names them"
         )
     if "verdicts" in summary:
         lines.append("refinement helped? " + ", ".join(f"{word} {n}" for word, n in summary["verdicts"].items()))

@@ -118,8 +118,8 @@ def _about(compared: pl.DataFrame, machines: Sequence[str]) -> str:
     return (
         f"{n} images per comparison, {' and '.join(machines) or 'machine unknown'}. Differences are paired, with 95 % "
         "intervals over images, of each comparison by itself; p (Holm) is from a sign-flip test, adjusted for all "
-        "comparisons of the table; wins are the share of images on which the arm is better; bold: the interval "
-        f"excludes 0. {few}Seconds are the median of an image's refinement, without reading "
+        "comparisons of the table; wins are the share of images on which the arm is better, where it is equal half of "
+        f"one; bold: the interval excludes 0. {few}Seconds are the median of an image's refinement, without reading "
         "and writing; guided is the mean share of the hole that is compared with the coarser level, at the last level."
     )
 

@@ -45,6 +45,20 @@ def boxes(**changes):
     return Replay(Boxes(**changes), "down", multiple_of=4)
 
 
+class PartialBoxes(Boxes):
+    """Hands nothing on of what lies in the hole, as a partial convolution."""
+
+    def forward(self, image, known):
+        features = self.down(torch.cat([image, known], 1)) * nn.functional.avg_pool2d(known, 4).floor()
+        return self.box(self.up(self.mix(features)))
+
+
+def test_where_nothing_reaches_on_from_inside_the_hole_a_position_beside_it_tells_the_field():
+    arguments = {"inputs": ["image", "known"], "concatenate": False, "multiple_of": 4}
+    (cut,) = [cut for cut in survey(Replay(PartialBoxes(), "down", **arguments), 64, repeats=1) if cut.cut == "down"]
+    assert cut.receptive_field == 8
+
+
 def test_shapes_shares_and_footprint_by_hand():
     torch.manual_seed(0)
     cuts = {cut.cut: cut for cut in survey(boxes(), 64, repeats=1)}

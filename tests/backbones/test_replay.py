@@ -1,5 +1,6 @@
 """Any network, cut at named layers: the same as the whole, bit for bit, and said clearly where it cannot be."""
 
+import math
 from collections import namedtuple
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -378,6 +379,51 @@ class Remembering(nn.Module):
         return self.last(x) * self.holder[-1]
 
 
+class NotFinite(nn.Module):
+    def forward(self, x):
+        return x * math.nan
+
+
+class Training(nn.Sequential):
+    """Puts itself into training mode."""
+
+    def forward(self, x):
+        return super().train().forward(x)
+
+
+class OfTheBatch(nn.Module):
+    """Normalizes by the images at hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(4, 3)
+
+    def forward(self, x):
+        return F.batch_norm(self.conv(x), None, None, training=True)
+
+
+class Partial(nn.Module):
+    """A partial convolution: hands on features and where they are valid."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(3, 4, 2)
+
+    def forward(self, x, valid):
+        valid = F.max_pool2d(valid, 3, 2, 1)
+        return self.conv(x) * valid, valid
+
+
+class PartialNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = Partial(), conv(5, 3)
+
+    def forward(self, image, known):
+        features, valid = self.first(image, known)
+        return self.last(F.interpolate(torch.cat([features, valid], 1), scale_factor=2))
+
+
 class Branched(nn.Sequential):
     """Answers with a dict, and takes keywords."""
 
@@ -423,6 +469,12 @@ class Checkpointed(Branched):
         ({"cut": "last", "network": Checkpointed()}, "fails when it is cut at last .*Cut elsewhere"),
         ({"cut": "last", "network": Branched()}, "returns: a dict of 'coarse', 'fine'. Set backbone.output"),
         ({"cut": "last", "network": Branched(), "output": "best"}, "a dict of 'coarse', 'fine' without 'best'"),
+        (
+            {"cut": "0", "network": nn.Sequential(conv(4, 3), NotFinite())},
+            "values that are not finite, of noise",
+        ),
+        ({"cut": "0", "network": Training(conv(4, 4), nn.BatchNorm2d(4), conv(4, 3))}, "runs in training mode"),
+        ({"cut": "conv", "network": OfTheBatch(), "minimum_side": 1, "multiple_of": 1}, "runs in training mode"),
     ],
 )
 def test_says_what_cannot_be_cut(arguments, message):
@@ -448,6 +500,13 @@ def test_says_what_cannot_be_cut(arguments, message):
 def test_says_what_a_network_needs_where_it_fails(arguments, message):
     with pytest.raises(ValueError, match=message):
         Replay(**{"cut": "0", **arguments})
+
+
+def test_the_mask_beside_the_features_of_a_partial_convolution_is_not_optimized():
+    replay = Replay(PartialNet(), "first", inputs=["image", "known"], concatenate=False, multiple_of=2)
+    assert replay.layers == ("first.0",)
+    features = replay.front(level(16, 16))
+    torch.testing.assert_close(replay.rear(features), replay.whole(level(16, 16)), rtol=0, atol=0)
 
 
 def test_a_network_that_torch_compiled_is_cut_as_the_one_it_was_made_of():

@@ -4,6 +4,7 @@ import math
 import shutil
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from toys import Shift, Toy, scene
 
 import refine
-from refine.core.notices import NothingRefined
+from refine.core.notices import NotFinite, NothingRefined
 from refine.core.objective import MultiscaleL1
 from refine.core.optimization import coarse_change
 from refine.core.pyramid import Pyramid
@@ -264,10 +265,36 @@ class NeverFinite(Shift):
 
 
 def test_without_any_finite_iterate_the_guide_is_enlarged():
-    result = make(NeverFinite(), steps=2)(*scene())
+    with pytest.warns(NotFinite, match=r"a 64x64: at 1 of its 1 levels no prediction, or no loss, was finite"):
+        result = make(NeverFinite(), steps=2)(*scene(), key="a")
     assert result.levels[1].kept.tolist() == [-1]
     assert result.image.isfinite().all()
     assert result.image[0, 0, 32, 32].item() == pytest.approx(0.5, abs=1e-3)
+
+
+class Loss(MultiscaleL1):
+    """A loss of a user's own."""
+
+    def __init__(self, change):
+        super().__init__(0)
+        self.change = change
+
+    def prepare(self, level, guide):
+        comparison = super().prepare(level, guide)
+        return replace(comparison, loss=lambda prediction: self.change(comparison.loss(prediction)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda loss: loss.sum(), r"one number per image, shape \(1,\); got \(\)"),
+        (lambda loss: loss.view(1, 1, 1, 1).expand(1, 3, 8, 8), r"shape \(1,\); got \(1, 3, 8, 8\)"),
+        (lambda loss: loss.detach(), "has no gradient"),
+    ],
+)
+def test_a_loss_that_is_none_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Refiner(Shift(), Pyramid(32), Loss(change), steps=1)(*scene())
 
 
 def test_a_plain_prediction_that_is_not_finite_is_an_error():

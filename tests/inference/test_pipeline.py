@@ -194,6 +194,25 @@ def test_holes_too_thin_to_be_refined_are_told(tmp_path, predict):
     assert {key: row["updates"] for key, row in rows.items()} == {"thin": "2", "wide": "2"}
 
 
+def test_a_loss_that_is_never_finite_is_told(tmp_path, predict, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses, refine\n"
+        "class Broken(refine.MultiscaleL1):\n"
+        "    def prepare(self, level, guide):\n"
+        "        whole = super().prepare(level, guide)\n"
+        "        return dataclasses.replace(whole, loss=lambda prediction: whole.loss(prediction) * float('nan'))\n"
+    )
+    pair(tmp_path / "in", "a")
+    result = predict("objective._target_=mine.Broken", "objective.erosion=1")
+    assert result.status == 0
+    log = (tmp_path / "out" / ".refine" / "log.txt").read_text()
+    assert "a 48x40: at 1 of its 1 levels no prediction, or no loss, was finite" in log
+    assert "not finite: 1 of 1 images have levels" in result.err
+    (row,) = table(tmp_path / "out" / ".refine" / "rows.csv")
+    assert (row["kept"], row["not_finite"], row["nothing_refined"]) == ("-1", "1", "0")
+
+
 def test_the_largest_photo_is_a_setting(tmp_path, predict):
     pair(tmp_path / "in", "a", height=40, width=50)
     result = predict("data.megapixels=0.0019")

@@ -23,11 +23,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refine.backbones.replay.cut_points import fired
+from refine.backbones.replay.cut_points import feature_names, fired, mask_names
 from refine.backbones.replay.io_spec import Inputs, IOSpec
 from refine.backbones.replay.network import user_network
 from refine.backbones.replay.record import NeverReached, Recorder, Replayer
-from refine.backbones.replay.trace import CutPoint, Trace, random_state, seed_random, set_random_state
+from refine.backbones.replay.trace import (
+    CutPoint,
+    Trace,
+    no_inference,
+    plain_attention,
+    random_state,
+    seed_random,
+    set_random_state,
+)
 from refine.core.backbone import FrontRear
 from refine.core.pyramid import padded_side
 from refine.core.types import Features, Level
@@ -125,7 +133,7 @@ class Replay(FrontRear):
 
     def rear(self, features: Features) -> Tensor:
         """See :class:`FrontRear`."""
-        with _no_inference(), _plain_attention():
+        with no_inference(), plain_attention():
             return self.io_spec.prediction(Replayer(self.network, features.context, features.z, self.device).replay())
 
     def whole(self, level: Level) -> Tensor:
@@ -135,11 +143,11 @@ class Replay(FrontRear):
     def _raw_output(self, level: Level) -> Any:
         """What the uncut network returns for a level."""
         args, kwargs = self.io_spec.arguments(level)
-        with torch.no_grad(), _plain_attention(), self._seeded():
+        with torch.no_grad(), plain_attention(), self._seeded():
             return self.network(*args, **kwargs)
 
     def _record(self, level: Level) -> Trace:
-        with _no_inference(), torch.no_grad(), _plain_attention(), self._seeded():
+        with no_inference(), torch.no_grad(), plain_attention(), self._seeded():
             args, kwargs = self.io_spec.arguments(level)
             try:
                 return Recorder(self.network, self.cut_points, self.device).record(*args, **kwargs)
@@ -185,16 +193,30 @@ class Replay(FrontRear):
         try:
             self._raw_output(level)
         except Exception as error:
+            self._check_mode(error)
             raise ValueError(
                 f"the network of backbone '{self.name}' fails at {side}x{side} ({_first_line(error)}). "
                 f"{self._way_out(side)}"
             ) from error
         whole = self.whole(level)
+        if not whole.isfinite().all():
+            raise ValueError(
+                f"the network of backbone '{self.name}' gives values that are not finite, of noise at {side}x{side}. "
+                "Check its weights, backbone.image_range and backbone.output_range."
+            )
+        self._check_mode()
         if whole.shape != level.image.shape:
             raise ValueError(
                 f"backbone '{self.name}' answers {tuple(level.image.shape)} with {tuple(whole.shape)}; expected the "
                 "same size. Set backbone.multiple_of and backbone.minimum_side to what the network needs."
             )
+
+    def _check_mode(self, error: Exception | None = None) -> None:
+        if any(module.training for module in self.network.modules()) or "when training" in str(error):
+            raise ValueError(
+                f"the network of backbone '{self.name}' runs in training mode, in which batch norms take the "
+                "statistics of the images at hand and dropout draws. Take train() or training=True out of it."
+            ) from error
 
     def _way_out(self, side: int) -> str:
         """What to change where the network fails at a size: the size, if it does not fail at a larger one."""
@@ -228,10 +250,8 @@ class Replay(FrontRear):
         """Names of the tensors at each cut, the features there, and how far the halves are from the whole."""
         level, second_level = self._probe(0, LARGE), self._probe(1, LARGE)
         tensors = self._record(level).tensors
-        names = {
-            cut_point: [name for name, tensor in cut_tensors.items() if tensor.is_floating_point()]
-            for cut_point, cut_tensors in tensors.items()
-        }
+        masks = mask_names(tensors) & mask_names(self._record(second_level).tensors)
+        names = {cut_point: feature_names(cut_tensors, masks) for cut_point, cut_tensors in tensors.items()}
         self.layers = tuple(name for cut_names in names.values() for name in cut_names)
         features, whole = self.front(level), self.whole(level)
         self.front(second_level)
@@ -270,24 +290,3 @@ class Replay(FrontRear):
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Leave the fast path of attention, which without gradients runs past a transformer's submodules."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _no_inference() -> Iterator[None]:
-    """Leave inference mode, whose tensors neither count their changes nor take part in differentiation."""
-    if not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield

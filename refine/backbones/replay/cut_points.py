@@ -1,10 +1,10 @@
 """Where a network can be cut by replay: the calls of its submodules, by name."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from refine.backbones.replay.trace import CutPoint
 from refine.backbones.replay.tree import named_tensors
@@ -30,6 +30,26 @@ def fired(network: nn.Module, run: Callable[[], Any]) -> list[CutPoint]:
             break
         kept = layers
     return kept[:MOST]
+
+
+def mask_names(tensors: Mapping[CutPoint, Mapping[str, Tensor]]) -> set[str]:
+    """Names of the tensors that are 0 or 1 everywhere, such as what a partial convolution hands on beside features.
+
+    Args:
+        tensors: What lies at each cut, by name.
+    """
+    return {name for found in tensors.values() for name, x in found.items() if bool(((x == 0) | (x == 1)).all())}
+
+
+def feature_names(tensors: Mapping[str, Tensor], masks: Collection[str]) -> list[str]:
+    """Names of the features at a cut; of masks only where there is nothing else.
+
+    Args:
+        tensors: What lies there, by name.
+        masks: Names of masks.
+    """
+    floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+    return [name for name in floating if name not in masks] or floating
 
 
 def _listened(network: nn.Module, run: Callable[[], Any]) -> list[tuple[CutPoint, Any]]:

@@ -101,6 +101,5 @@ class Panels(Callback):
         parts = {f"{name}.png": resized(image, size) for name, image in images.items() if image is not None}
         parts["input.png"] = marked(input_image, self._mask)
         parts[Frame.name(0, 0)] = composited(refinement.levels[0].prediction, input_image, self._mask)
-        folder = self.run_folder.panel_folder(sample.key, sample.source.inputs)
         for name, picture in ({name: to_bytes(part) for name, part in parts.items()} | self._frames).items():
-            self.run_folder.write_bytes(folder / name, encode(Picture(picture), "png"))
+            self.run_folder.write_panel(sample.key, sample.source.inputs, name, encode(Picture(picture), "png"))

@@ -93,6 +93,7 @@ def describe(refinement: Refinement, sample: Sample) -> dict[str, Any]:
         "levels": len(refinement.levels),
         "levels_refined": sum(level.updates.item() > 0 for level in refined),
         "nothing_refined": int(refinement.nothing_refined),
+        "not_finite": sum(level.kept.item() < 0 for level in refined),
         "updates": " ".join(str(level.updates.item()) for level in refined),
         "kept": " ".join(str(level.kept.item()) for level in refined),
         "guided": " ".join(f"{level.guided_fraction.item():.3f}" for level in refined),

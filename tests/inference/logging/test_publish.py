@@ -119,6 +119,13 @@ def test_wandb_offline_run_says_everything(tmp_path, photos, predict):
     assert run.summary["loss/level1"] == pytest.approx(mean_losses(output, 1)[3])
 
 
+def test_pictures_of_a_relative_output_are_found(tmp_path, photos, predict, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert predict("logger=wandb", "panels.keys=[a]", "output=here").status == 0
+    (run,) = runs(tmp_path / "here")
+    assert pictures(run, "panels/a") and pictures(run, "evolution/a")
+
+
 def test_wandb_has_a_table_pictures_and_an_artifact(tmp_path, photos, predict):
     assert predict("logger=wandb", "panels.count=2").status == 0
     (run,), table = runs(tmp_path / "out"), rows(tmp_path / "out")
