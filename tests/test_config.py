@@ -242,7 +242,7 @@ def test_lists():
         ("refiner.steps=1,2", "a list has brackets: refiner.steps=[...]"),
         ("~refiner", "settings cannot be deleted"),
         ("refiner.lr=${nope}", "refiner: Interpolation key 'nope' not found"),
-        ("config_dir=/nope", "no such folder; it should hold backbone/, preset/"),
+        ("config_dir=/no/such/folder", "no such folder; it should hold backbone/, preset/"),
         ("backbone=/nope.yaml", "cannot read it (No such file or directory)"),
     ],
 )

@@ -42,7 +42,11 @@ os._exit(0)
 
 
 def calibrated_ways(
-    refiner: Refiner, config: PredictConfig, again: bool = False, folder: Path | None = None
+    refiner: Refiner,
+    config: PredictConfig,
+    again: bool = False,
+    folder: Path | None = None,
+    say: Callable[[str], object] = lambda text: None,
 ) -> list[tuple[str, Refiner, Calibration]]:
     """The ways to the same pixels, the fastest first, each with its calibration; see :mod:`refine.core.memory`.
 
@@ -53,12 +57,14 @@ def calibrated_ways(
         config: Settings of the run.
         again: Measure even what is in the cache.
         folder: Cache folder; None for the user's.
+        say: Function that is told before something is measured.
     """
     ways = []
     for index, (name, way) in enumerate(_ways(refiner, config)):
         file = _calibration_file(way, config.threads, folder)
         known = None if again else _read(file)
         if known is None:
+            say(f"measuring memory and time of this network on this machine{f' with {name}' if name else ''}, once ...")
             if refiner.backbone.device.type == "cpu":
                 known = _apart(_calibrate_way, config, index, SIDES)
             else:

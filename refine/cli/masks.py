@@ -28,7 +28,7 @@ def run(overrides: Sequence[str]) -> int:
         overrides: Hydra's ``key=value``.
 
     Returns:
-        Exit status: 0, or 1 if an image could not be read.
+        Exit status: 0, or 1 if an image could not be read or has another mask there.
 
     Raises:
         ValueError: If the request makes no sense.
@@ -41,8 +41,8 @@ def run(overrides: Sequence[str]) -> int:
     listing = find_pairs(config.input, None, generator, config.output)
     data = config.data
     listing = subset(listing, data.table, data.limit, data.seed)
-    count, digest, unreadable = write_masks(listing.pairs, generator, output, data.side, data.megapixels)
-    for failure in (*listing.failures, *unreadable):
+    count, digest, failed = write_masks(listing.pairs, generator, output, data.side, data.megapixels, config.overwrite)
+    for failure in (*listing.failures, *failed):
         print(f"refine masks: failed: {failure.key}: {failure.reason}")
     for entry in listing.unused:
         if entry.reason not in (HIDDEN, *LEFT_OUT.values()) and not is_quiet():
@@ -51,4 +51,4 @@ def run(overrides: Sequence[str]) -> int:
         if said := say_unused([entry for entry in listing.unused if entry.reason in LEFT_OUT.values()]):
             print(f"refine masks: {said}")
         print(f"{count} {generator.kind} masks -> {output}, hash {digest}")
-    return int(bool(listing.failures or unreadable))
+    return int(bool(listing.failures or failed))

@@ -9,6 +9,7 @@ process on a CPU and of tensors on a GPU; seconds are of the refinement, without
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -51,7 +52,7 @@ def run(overrides: Sequence[str]) -> int:
     with lean_start():
         import_module("refine.inference.pipeline")  # what a run has loaded takes memory too
     before = resident(refiner.backbone.device)
-    ways = calibrated_ways(refiner, config, config.calibrate)
+    ways = calibrated_ways(refiner, config, config.calibrate, say=lambda text: print(text, file=sys.stderr))
     limit = MemoryLimit(math.inf if config.memory is None else config.memory, ways, before)
     rows = [{"image": failure.key, "problem": failure.reason} for failure in request.failures]
     rows += _rows(config, request.pairs, limit)

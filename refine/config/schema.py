@@ -4,7 +4,7 @@ The defaults stand in ``configs/``, beside what they mean. A section with ``_tar
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -90,15 +90,15 @@ class Settings(BaseModel):
         if not complete:
             needed = [key for key, field in fields.items() if field.examples and OmegaConf.is_missing(config, key)]
             config = cast(DictConfig, OmegaConf.merge(config, {key: f"<{key}>" for key in needed}))
+        for key, field in fields.items():  # before values that are made of them
+            if field.examples and (OmegaConf.is_missing(config, key) or config.get(key) is None):
+                raise ConfigError(f"{cls.command} needs {key}=, for example {field.examples[0]}.")
         keys = fields if cls.model_config.get("extra") != "forbid" else map(str, config)
         values = {key: _value(config, key) for key in keys if key in config and not OmegaConf.is_missing(config, key)}
-        for key, field in fields.items():
-            if field.examples and values.get(key) is None:
-                raise ConfigError(f"{cls.command} needs {key}=, for example {field.examples[0]}.")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(_sentence(error.errors()[0])) from None
+            raise ConfigError(_sentence(error.errors()[0], values)) from None
 
 
 class RefinerConfig(Settings):
@@ -238,6 +238,7 @@ class MasksConfig(Settings):
     kind: Kind
     seed: int
     max_area: Annotated[float, Field(gt=0, le=1)]
+    overwrite: bool
     data: DataConfig
 
 
@@ -272,9 +273,20 @@ def _value(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _key(error: ErrorDetails, values: Any) -> str:
+    """Name of a setting, without the types that stand in an error's place where several are allowed."""
+    parts: list[str] = []
+    for part in error["loc"]:
+        inside = part in values if isinstance(values, Mapping) else isinstance(values, list) and isinstance(part, int)
+        if inside or not parts or error["type"] in ("missing", "extra_forbidden"):
+            parts.append(str(part))
+            values = values[part] if inside else None
+    return ".".join(parts)
+
+
+def _sentence(error: ErrorDetails, values: Any) -> str:
     """What is wrong with which value."""
-    text, key = error["msg"], ".".join(map(str, error["loc"]))
+    text, key = error["msg"], _key(error, values)
     for phrase, replacement in WORDS.items():
         text = text.replace(phrase, replacement)
     if error["type"] == "extra_forbidden":

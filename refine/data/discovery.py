@@ -54,6 +54,8 @@ def find_pairs(
     for name, path in (("input", str(tars[0]) if tars else input), ("mask", mask)):
         if path is not None and path != ALPHA and not os.path.lexists(Path(path).expanduser()):
             raise ValueError(f"{name}={path}: no such file{' or folder' if name == 'input' else ''}.")
+    if mask is not None and mask != ALPHA and Path(mask).expanduser().is_dir():
+        raise ValueError(f"mask={mask} is a folder; masks={mask} takes the masks in it.")
     listing = _listing(source, tars, mask, masks, Path(output))
     if not listing.pairs and not listing.failures:
         said = f"; {said}" if (said := say_unused(listing.unused)) else ""

@@ -1,8 +1,9 @@
 """Drawn masks as files, with the hash that stands for all of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ def write_masks(
     output: Path,
     side: int | None,
     megapixels: float = MEGAPIXELS,
+    overwrite: bool = False,
 ) -> tuple[int, str, list[Failure]]:
     """Draw a mask for each image and write it under the image's key, as PNG.
 
@@ -32,14 +34,19 @@ def write_masks(
         output: Folder of the masks.
         side: Side in px of the square that each image is made, as by ``data.side``; None for its own size.
         megapixels: Largest image that is read, MP.
+        overwrite: Whether masks that are there are replaced by others.
 
     Returns:
-        Number of masks, their joint SHA-256 (hex), and the images that could not be read.
+        Number of masks, their joint SHA-256 (hex), and the images that got none, and why.
 
     Raises:
+        ValueError: If masks of other settings are there.
         OSError: If a mask cannot be written.
     """
     hashes, failures = {}, []
+    settings = {"kind": generator.kind, "seed": generator.seed, "max_area": generator.max_area, "side": side}
+    if not overwrite:
+        _check_record(output, settings)
     output.mkdir(parents=True, exist_ok=True)
     for pair in pairs:
         try:
@@ -49,10 +56,26 @@ def write_masks(
             failures.append(Failure(pair.key, str(error)))
             continue
         file = output / f"{pair.key}.png"
+        data = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()
+        if not overwrite and file.exists() and file.read_bytes() != data:
+            failures.append(Failure(pair.key, f"{file} is there and is another mask; overwrite=true replaces it."))
+            continue
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes(), output)
+        write_atomic(file, data, output)
         hashes[pair.key] = mask_hash(pair.key, mask)
     digest = joint_hash(hashes.values())
-    record = {"kind": generator.kind, "seed": generator.seed, "max_area": generator.max_area, "side": side}
-    write_atomic(output / RECORD, json.dumps({**record, "n": len(hashes), "hash": digest}, indent=1).encode(), output)
+    write_atomic(output / RECORD, json.dumps({**settings, "n": len(hashes), "hash": digest}, indent=1).encode(), output)
     return len(hashes), digest, failures
+
+
+def _check_record(output: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        there = json.loads((output / RECORD).read_bytes())
+    except (OSError, ValueError):  # no masks were drawn here, or it is no record of ours
+        return
+    other = [f"{name}: {there[name]} -> {value}" for name, value in settings.items() if there.get(name, value) != value]
+    if other:
+        raise ValueError(
+            f"output={output} holds masks of other settings ({', '.join(other)}); give another folder, or "
+            "overwrite=true."
+        )

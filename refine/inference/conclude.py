@@ -119,7 +119,8 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
     summary = summarize(rows)
     summary |= {"not_used": count_unused(request.unused)} if request.unused else {}
     if not outcome.stopped:
-        summary |= _set_scores(request, run_folder, set(account.rows), config)
+        scores, lacking = _set_scores(request, run_folder, set(account.rows), config)
+        summary, failures = summary | scores, [*failures, *lacking]
     run_folder.write_summary(summary)
     for line in summary_lines(summary):
         log.info("%s", line)
@@ -157,8 +158,8 @@ def _say_outcome(run_folder: RunFolder, outcome: Outcome, account: Account, fail
 
 def _set_scores(
     request: Request, run_folder: RunFolder, finished_keys: set[str], config: PredictConfig
-) -> Mapping[str, Any]:
-    """Scores of the whole set of results against the set of truths; nothing where none are asked for."""
+) -> tuple[dict[str, Any], list[Failure]]:
+    """Scores of the whole set of results against the set of truths, if asked for; and why there are none."""
     names, dataset = [name for name in config.metrics if name in SETWISE], make_dataset(config, request.pairs)
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
@@ -169,9 +170,11 @@ def _set_scores(
             if not isinstance(sample, Failure) and sample.truth is not None:
                 yield to_tensor(read_picture(run_folder.output / request.name(pair), math.inf)), sample.truth
 
+    if not names:
+        return {}, []
     try:
-        return {"sets": set_scores(names, pairs, config.inception_weights, config.fid_network)} if names else {}
+        return {"sets": set_scores(names, pairs, config.inception_weights, config.fid_network)}, []
     except Exception as error:  # the results are there; what is missing is one number about them
-        log.error("metrics=%s: %s: %s", config.metrics, type(error).__name__, error)
-        log.debug("%s", traceback.format_exc())
-        return {"sets": {"error": f"{type(error).__name__}: {error}"}}
+        failure = Failure(f"metrics=[{','.join(names)}]", f"{type(error).__name__}: {error}", traceback.format_exc())
+        _say_failures([failure])
+        return {"sets": {"error": failure.reason}}, [failure]

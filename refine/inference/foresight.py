@@ -102,6 +102,8 @@ def _outline(dataset: PairDataset, index: int, refiner: Refiner) -> _Outline | N
             height, width = read_size(stream, dataset.megapixels)
         if not (height and width):
             return None
+        if min(height, width) < (dataset.side or 0):
+            return None
         size = (height, width) if dataset.side is None else (dataset.side, dataset.side)
         if refiner.windows is None:
             return _Outline(size, None)

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from refine.analysis.calibration_cache import calibrated_ways
 from refine.analysis.memory_limit import MemoryLimit
 from refine.analysis.peak_memory import MIB, resident
-from refine.config import PredictConfig
+from refine.config import ConfigError, PredictConfig
 from refine.core.refiner import Refiner
 from refine.factory import make_dataset, make_refiner
 from refine.inference.beside import BYTES, PIXELS, threads_beside
@@ -24,12 +24,13 @@ from refine.inference.distributed.sampler import divide
 from refine.inference.distributed.trainer import make_trainer
 from refine.inference.fingerprint import backbone_settings, pixel_settings
 from refine.inference.foresight import predicted_costs
+from refine.inference.logging.console import log
 from refine.inference.logging.loggers import Loggers
 from refine.inference.panels import choose
 from refine.inference.run_folder import RunFolder
 from refine.inference.threads import set_threads, use_own_device
 from refine.metrics.evaluator import Evaluator
-from refine.metrics.sets import PAIRWISE, learned_scores
+from refine.metrics.sets import PAIRWISE, check_available, learned_scores
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,14 @@ def prepare(config: PredictConfig, request: Request) -> Session:
     Args:
         config: Settings of the run.
         request: Work of the run.
+
+    Raises:
+        ConfigError: If a score needs what is not installed.
     """
+    try:
+        check_available(config.metrics, config.fid_network)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"metrics=[{','.join(config.metrics)}]: {error}") from None
     use_own_device()
     refiner, loggers = make_refiner(config), Loggers()
     run_folder = RunFolder(request.output, pixel_settings(config, backbone_settings(refiner.backbone)))
@@ -92,14 +100,19 @@ def memory_limit(session: Session) -> MemoryLimit | None:
 
     Args:
         session: Session of this process.
+
+    Raises:
+        ConfigError: If the process takes more already.
     """
     config, refiner = session.config, session.refiner
     if config.memory is None:
         return None
     before = resident(refiner.backbone.device)
+    if config.memory < before:
+        raise ConfigError(f"memory={config.memory:.0f}MiB: the process itself takes {before:.0f} MiB already.")
     if refiner.backbone.device.type == "cpu" and session.threads:
         before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
-    return MemoryLimit(config.memory, calibrated_ways(refiner, config), before)
+    return MemoryLimit(config.memory, calibrated_ways(refiner, config, say=log.info), before)
 
 
 def _part(config: PredictConfig, request: Request, refiner: Refiner) -> Request:

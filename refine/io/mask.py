@@ -8,6 +8,7 @@ import numpy as np
 
 from refine.io.files import File
 from refine.io.mask_kinds import (
+    EITHER,
     HALF,
     LooksLikePhoto,
     Reading,
@@ -144,9 +145,9 @@ def examine_mask(
     if dilate:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilate + 1, 2 * dilate + 1))
         hole = cv2.dilate(hole.astype(np.uint8), kernel).astype(bool)
-    dilated = dilate > 0 and reading.kind == "gray rims"  # the hint was followed
-    note = f"{title} {reading.note}" if reading.note and not dilated else ""
-    return replace(reading, hole=hole, note=note, kind="" if dilated else reading.kind)
+    followed = (dilate and reading.kind == "gray rims") or (options.invert and reading.kind in EITHER)  # the hint was
+    note = f"{title} {reading.note}" if reading.note and not followed else ""
+    return replace(reading, hole=hole, note=note, kind="" if followed else reading.kind)
 
 
 def _recognized(mask: Picture) -> Reading:

@@ -14,7 +14,9 @@ HALF = 0.5
 PHOTO_SHARE, PHOTO_LEVELS = 0.5, 64  # more pixels between the rims, in at least so many levels, are a photo
 FEW_COLORS = 64  # more are shades, not labels
 FEW_LEVELS = 16
+EITHER = ("no black", "mostly hole")  # kinds that ask which part is meant
 LABEL_MAX = 25 / 255  # labels are small numbers: so dark that a brush of that color would not be seen
+MOSTLY_HOLE = 2 / 3  # share of a mask; where there is more, the other part may be meant
 RIM_WIDTH = 1.5  # px of gray per px of contour; antialiasing alone has about one
 
 
@@ -181,10 +183,16 @@ def distinct(color: np.ndarray, top: float) -> np.ndarray:
 def _two_levels(bright: np.ndarray, top: float) -> Reading:
     low, high = float(bright.min()), float(bright.max())
     hole = bright >= (low + high) / 2
-    if high - low >= DARK * high:
-        return Reading(hole)
-    note = f"has two values that hardly differ, {_listed(bright, top)}; the brighter is taken for the hole."
-    return Reading(hole, "two close values", f"{note} mask_channel=luminance cuts at mask_threshold instead.")
+    values = f"has two values, {_listed(bright, top)}"
+    advice = "the brighter is taken for the hole. mask_invert=true takes the darker."
+    if high - low < DARK * high:
+        further = "mask_channel=luminance cuts at mask_threshold."
+        return Reading(hole, "two close values", f"{values}, that hardly differ; {advice} {further}")
+    if low > DARK:
+        return Reading(hole, "no black", f"{values}, neither of them black; {advice}")
+    if hole.mean() > MOSTLY_HOLE:
+        return Reading(hole, "mostly hole", f"{values}; {advice} So {hole.mean():.0%} of its pixels are hole.")
+    return Reading(hole)
 
 
 def _colored_labels(bright: np.ndarray, color: np.ndarray, colors: np.ndarray) -> Reading:

@@ -16,7 +16,28 @@ from refine.weights.checkpoint import hash_state
 PAIRWISE = ("lpips", "lpips_squeeze")  # scores of an image
 SETWISE = ("fid", "kid")  # scores of a set of images
 KID_SUBSET = 50  # images per subset; the usual 1000 need as many images
-EXTRA = "pip install refine-inpainting[metrics]"
+EXTRA = "pip install 'refine-inpainting[metrics]'"
+
+
+def check_available(names: Iterable[str], network: str | Path | None = None) -> None:
+    """Say before any work what a score lacks.
+
+    Args:
+        names: Names of scores, out of :data:`PAIRWISE` and :data:`SETWISE`.
+        network: File of a network in place of Inception, which needs no extra.
+
+    Raises:
+        ModuleNotFoundError: The extra is not installed; naming it.
+        ValueError: As :class:`FeatureFile`.
+    """
+    if "lpips" in names:
+        _require("torchvision", "LPIPS")
+    if set(SETWISE).isdisjoint(names):
+        return
+    if network is None:
+        _require("torch_fidelity", "FID or KID")
+    else:
+        FeatureFile(network)
 
 
 def fid(features: int | nn.Module = 2048, weights: str | Path | None = None) -> Metric:

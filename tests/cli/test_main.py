@@ -81,6 +81,21 @@ def test_help_shows_the_settings_of_groups_with_their_meaning(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["predict"], "predict needs input=, for example input="),
+        (["predict", "input=a.png", "mask=b.png"], "predict needs output=, for example output=results"),
+        (["predict", "input=a.png", "output=null"], "predict needs output=, for example output=results"),
+        (["predict", "input=a.png", "output=b", "workers=-1"], "workers=-1: expected"),
+        (["predict", "input=a.png", "output=b", "metrics=[psnr]"], "metrics.0=psnr: expected"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_told_by_the_name_of_the_setting(arguments, told):
+    outcome = refine(*arguments)
+    assert outcome.status == 2 and f"refine: error: {told}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         (["predict", "mask_dilate=x"], "mask_dilate=x: expected a whole number"),
         (["predict", "shards=2", "shard=3"], "shard=3: expected 0 to 1"),
         (["predict", "refiner.steps=abc"], "refiner.steps must be an integer >= 0"),

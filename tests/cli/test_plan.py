@@ -29,7 +29,8 @@ def test_a_plan_names_levels_memory_seconds_and_problems(photos, capsys):
     assert rows["a"]["mib"] > 0 and rows["a"]["seconds"] > rows["b"]["seconds"] > 0 and rows["a"]["how"] == ""
     assert "its contents are no image of a supported kind" in rows["broken"]["problem"]
     assert main(["plan", *photos, "memory=1MiB"]) == 1
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert said.count("measuring memory and time of this network on this machine with ") == 2  # one way is known by now
     assert "128x96 px would take" in printed and "3 images: 0 s of refinement" in printed
 
 

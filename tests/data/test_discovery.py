@@ -37,6 +37,8 @@ def test_two_results_of_one_name_are_refused(root, names):
         ("a.png", None, None, "has no mask: give mask=<file>, or put a_mask.png beside it"),
         ("a.png", "gone.png", None, "mask=.*gone.png: no such file"),
         ("a.png", None, "gone", "masks=.*gone: no such folder"),
+        ("a.png", ".", None, "mask=.* is a folder; masks=.* takes the masks in it"),
+        ("a.png", None, "list.csv", "masks=.*list.csv is a file; mask=.*list.csv takes it"),
         ("a.png", "a.png", ".", "exclude each other"),
         ("a.png", None, ".", "is the folder of the images"),
         ("list.csv", "a.png", None, "mask= does not go with a CSV manifest"),

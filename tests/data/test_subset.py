@@ -50,6 +50,23 @@ def test_a_folder_of_photos_becomes_an_evaluation_set(tmp_path, photos, tiny):
     assert "upscaled.ssim_hole_refine" in header and "losses" not in header
 
 
+def test_masks_that_are_there_are_not_replaced_unasked(tmp_path, photos):
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "im0.png").write_bytes(b"painted by hand")
+    draw = ["masks", f"input={photos}", f"output={out}", "kind=thin"]
+    first = refine(*draw)
+    assert first.status == 1 and "failed: im0: " in first.out and "overwrite=true replaces it" in first.out
+    assert (out / "im0.png").read_bytes() == b"painted by hand" and (out / "im1.png").exists()
+    thin = (out / "im1.png").read_bytes()
+    other = refine(*draw, "kind=thick")
+    assert other.status == 2 and "holds masks of other settings (kind: thin -> thick)" in other.err
+    assert (out / "im1.png").read_bytes() == thin
+    assert refine(*draw).status == 1  # the same masks may be drawn again
+    assert refine(*draw, "kind=thick", "overwrite=true").status == 0
+    assert (out / "im0.png").read_bytes() != b"painted by hand" and (out / "im1.png").read_bytes() != thin
+
+
 def test_written_masks_are_the_drawn_ones(tmp_path, photos, tiny):
     assert refine("masks", f"input={photos}", f"output={tmp_path / 'm'}", "kind=medium", "seed=3").status == 0
     for key, size in (("im0", (40, 48)), ("im2", (70, 40))):
@@ -182,12 +199,28 @@ def test_scores_of_sets(tmp_path, photos, tiny):
     assert record["network"] == "means.pt" and len(record["weights_sha256"]) == 64 and record["resize"]
 
 
-def test_metrics_that_are_not_installed_cost_no_result(tmp_path, photos, tiny, monkeypatch):
+@pytest.mark.parametrize(("score", "module"), [("fid", "torch_fidelity"), ("lpips", "torchvision")])
+def test_scores_that_are_not_installed_are_told_before_any_work(tmp_path, photos, tiny, monkeypatch, score, module):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", f"metrics=[{score}]", *tiny]
+    outcome = refine(*run)
+    assert outcome.status == 2 and not (tmp_path / "out").exists()
+    assert f"error: metrics=[{score}]: " in outcome.err and f"needs {module}, which is not installed" in outcome.err
+    outcome = refine(*run, "fid_network=nowhere.pt", "metrics=[kid]")
+    assert outcome.status == 2 and "nowhere.pt" in outcome.err and not (tmp_path / "out").exists()
+
+
+def test_scores_of_the_set_that_fail_cost_no_result(tmp_path, photos, tiny, monkeypatch):
+    def fails(*arguments):
+        raise OSError("no download")
+
+    monkeypatch.setattr("refine.inference.conclude.set_scores", fails)
+    monkeypatch.setattr("refine.inference.session.check_available", lambda *arguments: None)
     run = ["predict", f"input={photos}", "masks=thick", f"output={tmp_path / 'out'}", "metrics=[fid]", *tiny]
     outcome = refine(*run)
-    assert outcome.status == 0 and "torch_fidelity" in outcome.err
-    assert "torch_fidelity" in summary(tmp_path / "out")["sets"]["error"]
+    assert outcome.status == 1 and "failed: metrics=[fid]: OSError: no download" in outcome.err
+    assert len(rows(tmp_path / "out")) == 3
+    assert "no download" in summary(tmp_path / "out")["sets"]["error"]
 
 
 def test_images_that_a_table_or_a_limit_leaves_out_are_named_and_counted(tmp_path, photos, tiny):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from refine.config import ConfigError
 from refine.inference import beside, session
 from refine.inference.beside import ReadAhead, WriteBehind, threads_beside
 
@@ -112,8 +113,11 @@ def test_a_cpu_that_refines_has_no_time_to_spare(workers, device, threads):
 @pytest.mark.parametrize(("threads", "mib"), [(0, 0), (2, beside.PIXELS * beside.BYTES / 2**20)])
 def test_a_limit_of_memory_counts_what_lies_beside(monkeypatch, threads, mib):
     monkeypatch.setattr(session, "resident", lambda device: 300)
-    monkeypatch.setattr(session, "calibrated_ways", lambda refiner, config: ["way"])
+    monkeypatch.setattr(session, "calibrated_ways", lambda refiner, config, say: ["way"])
     refiner = SimpleNamespace(backbone=SimpleNamespace(device=torch.device("cpu")))
     config = SimpleNamespace(memory=8192, threads=1)
     limit = session.memory_limit(SimpleNamespace(config=config, refiner=refiner, threads=threads))
+    with pytest.raises(ConfigError, match=r"memory=200MiB: the process itself takes 300 MiB already"):
+        config.memory = 200
+        session.memory_limit(SimpleNamespace(config=config, refiner=refiner, threads=threads))
     assert limit.mib == 8192 and limit.ways == ["way"] and limit.before == pytest.approx(300 + mib)

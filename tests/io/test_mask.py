@@ -46,7 +46,7 @@ def soft(radius=12, rim=4, top=255) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("ground", "hole"),
-    [(0, 1), (0, 15), (0, 255), (100, 200), (0, 90), (160, 250), ([0, 0, 0], [255, 0, 0]), ([0, 0, 90], [255, 255, 0])],
+    [(0, 1), (0, 15), (0, 255), (25, 200), (0, 90), (20, 250), ([0, 0, 0], [255, 0, 0]), ([0, 0, 90], [255, 255, 0])],
 )
 def test_of_two_values_the_brighter_is_hole_whatever_the_scale(tmp_path, ground, hole):
     values = painted(ground, hole)
@@ -65,9 +65,29 @@ def test_of_two_palette_colors_the_brighter_is_hole(tmp_path):
 
 
 def test_two_values_that_hardly_differ_are_told():
-    with pytest.warns(MaskWarning, match="hardly differ, 250, 254; the brighter is taken"):
+    with pytest.warns(MaskWarning, match="two values, 250, 254, that hardly differ; the brighter is taken"):
         np.testing.assert_array_equal(as_mask(painted(250, 254)), HOLE)
     assert as_mask(painted(250, 254), channel="luminance").all()
+
+
+@pytest.mark.parametrize(
+    ("ground", "hole", "note"),
+    [
+        (100, 200, "two values, 100, 200, neither of them black; the brighter is taken for the hole. mask_invert=true"),
+        ([255, 0, 0], [255, 255, 255], "two values, 76, 255, neither of them black"),
+    ],
+)
+def test_two_values_of_which_either_may_be_meant_are_told(ground, hole, note):
+    with pytest.warns(MaskWarning, match=note):
+        np.testing.assert_array_equal(as_mask(painted(ground, hole)), HOLE)
+    np.testing.assert_array_equal(as_mask(painted(ground, hole), invert=True), ~HOLE)  # that is decided
+
+
+def test_a_hole_of_nearly_the_whole_image_is_told():
+    values = painted(255, 0)
+    with pytest.warns(MaskWarning, match=r"two values, 0, 255; the brighter is .* So 87% of its pixels are hole"):
+        np.testing.assert_array_equal(as_mask(values), ~HOLE)
+    np.testing.assert_array_equal(as_mask(values, invert=True), HOLE)
 
 
 def test_another_threshold_cuts_luminance_times_alpha_without_a_look():

@@ -82,7 +82,8 @@ def test_images_are_divided_by_size_and_unreadable_ones_cost_nothing(tmp_path, r
 
     assert keys(2) == [["im1"], ["bad", "im0", "im2", "im3"]]
     assert keys(1) == [[pair.key for pair in pairs]]
-    assert keys(2, side=64) == [["bad", "im0", "im2"], ["im1", "im3"]]  # all are made one size
+    assert keys(2, side=16) == [["bad", "im0", "im2"], ["im1", "im3"]]  # all are made one size
+    assert keys(2, side=64) == [["bad", "im1", "im2"], ["im0", "im3"]]  # im0 and im2 will be refused
     assert sorted(map(len, keys(9))) == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
