@@ -34,6 +34,22 @@ def empty_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def on_the_cpu():
+    """``device=auto`` is the CPU, also in processes that tests start, since many compare bytes."""
+    import torch
+
+    if not torch.cuda.is_available():
+        yield
+        return
+    torch.cuda.init()
+    torch.cuda.device_count()  # which torch remembers, whatever the environment says from now on
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr("refine.core.devices.best_device", lambda: torch.device("cpu"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def once():
     """The file of a test says where it needs more: ``overrides._compose.__wrapped__`` composes always."""
     from composed import composed_once

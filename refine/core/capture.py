@@ -1,5 +1,6 @@
 """Capture of a function that works on the same tensors each time, and its replay, by CUDA or by what tests have."""
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,7 +11,13 @@ Run = Callable[[Callable[[], bool]], None]  # of what is to be called when the i
 
 
 class Backend(Protocol):
-    """What runs, captures and replays; tests have one without CUDA."""
+    """What runs, captures and replays; tests have one without CUDA.
+
+    Attributes:
+        broken: Why a capture failed; nothing is captured from then on. Empty if none did.
+    """
+
+    broken: str
 
     def prepare(self, optimizer: Optimizer) -> None:
         """Make an optimizer fit for capture.
@@ -48,7 +55,7 @@ class CudaBackend:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device, self.broken = device, ""
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -69,48 +76,61 @@ class CudaBackend:
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
         """See :class:`Backend`; other threads may use the device meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(self.device),
-            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            function()
+        with torch.cuda.device(self.device):
+            before = torch.cuda.current_stream()
+            try:
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                    function()
+            finally:
+                torch.cuda.set_stream(before)  # where a capture fails torch may leave its own stream in place
         return graph.replay
 
 
 class Replay:
-    """A function that is run as it is at first, then captured, and replayed from then on.
+    """A function that is run as it is at first, then captured, and replayed from then on; as it is, if that fails.
 
     Args:
         function: Function of what is to be called when its iterate is there; it works on the same tensors each time.
         backend: Backend that runs and captures it.
         warm_up: Number of calls before the capture.
-        failed: Function that is told why a capture failed; the function is run as it is then.
     """
 
-    def __init__(self, function: Run, backend: Backend, warm_up: int, failed: Callable[[str], None]) -> None:
-        self.function, self.backend, self.failed = function, backend, failed
-        self._wait: int | None = warm_up  # calls until the capture; None once it failed
+    def __init__(self, function: Run, backend: Backend, warm_up: int) -> None:
+        self.function, self.backend = function, backend
+        self._wait = warm_up  # calls until the capture
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, after: Callable[[], bool]) -> None:
         """Run, capture or replay the function, then call ``after``."""
-        if self._wait is None:
-            self.function(after)
-            return
-        if self._replay is None and self._wait == 0:
-            try:
-                self._replay = self.backend.capture(self._work)
-            except Exception as error:  # any: the function itself has run before
-                self._wait = None
-                self.failed((str(error).splitlines() or [type(error).__name__])[0])
-                self.function(after)
-                return
-        if self._replay is None:
+        if self._replay is None and not self._wait and not self.backend.broken:
+            self._capture()
+        if self._replay is not None:
+            self._replay()
+        elif self._wait and not self.backend.broken:
             self._wait -= 1
             self.backend.aside(self._work)
-        else:
-            self._replay()
+        else:  # what failed has been given back by now
+            self.function(after)
+            return
         after()
+
+    def _capture(self) -> None:
+        try:
+            self._replay = self.backend.capture(self._work)
+        except torch.OutOfMemoryError:
+            raise  # there may be room without graphs
+        except Exception as error:  # any: the function itself has run before
+            self.backend.broken = (str(error).splitlines() or [type(error).__name__])[0]
+            warn_of_no_graph(self.backend.broken)
 
     def _work(self) -> None:
         self.function(lambda: True)
+
+
+def warn_of_no_graph(reason: str) -> None:
+    """Say that updates are no graph.
+
+    Args:
+        reason: Reason, without a full stop.
+    """
+    warnings.warn(f"no CUDA graph, updates are started one by one: {reason}.", stacklevel=2)

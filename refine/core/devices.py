@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from refine.core.numerics import numerics
 from refine.core.refiner import Refiner
 
 
@@ -28,7 +29,7 @@ def place(refiner: Refiner, device: str) -> Refiner:
     try:
         _probe(refiner)
     except (NotImplementedError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError) or (refiner.deterministic and "deterministic" in str(error)):
             raise
         reason = str(error).splitlines()[0]
         warnings.warn(f"device {requested} cannot run this network ({reason}); using the CPU instead.", stacklevel=2)
@@ -69,7 +70,8 @@ def _probe(refiner: Refiner) -> None:
     """Run the network once on the smallest image it takes."""
     side = refiner.backbone.minimum_side
     image = torch.zeros(1, 3, side, side, device=refiner.backbone.device, dtype=refiner.backbone.dtype)
-    with torch.no_grad():
+    # cuBLAS looks once per process, at the first product, whether its sums are to be repeatable.
+    with torch.no_grad(), numerics(image.device, refiner.tf32, refiner.deterministic):
         refiner.backbone(image, image[:, :1])
 
 

@@ -6,7 +6,6 @@ the same size is copied. The first updates of a size run as they are, aside: the
 what must not be made during a capture (plans of Fourier transforms, work areas, the state of the optimizer).
 """
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
@@ -19,13 +18,13 @@ from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RM
 from torch.utils._pytree import tree_flatten, tree_map
 
 from refine.core.backbone import FrontRear
-from refine.core.capture import Backend, CudaBackend, Replay
+from refine.core.capture import Backend, CudaBackend, Replay, warn_of_no_graph
 from refine.core.objective import Comparison
 from refine.core.types import Features, Level
 from refine.core.updates import Updates
 
 WARM_UP = 3  # updates of a size before its capture
-CAPACITY = 6  # sizes that are kept; each holds z, two moments of it, and the images of its level
+CAPACITY = 16  # sizes that are kept, as of large photos of two orientations; each holds z, its moments and images
 FROM_ZERO = (Adadelta, Adam, Adamax, AdamW, RAdam, RMSprop)  # optimizers whose state begins as zeros
 PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
@@ -40,13 +39,12 @@ class Captured:
     Args:
         updates: Updates whose tensors nobody else reads.
         backend: Backend that runs and captures them.
-        failed: Function that is told why a capture failed.
     """
 
-    def __init__(self, updates: Updates, backend: Backend, failed: Callable[[str], None]) -> None:
+    def __init__(self, updates: Updates, backend: Backend) -> None:
         self.updates = updates
-        self.update = Replay(updates.update, backend, WARM_UP, failed)
-        self.finish = Replay(updates.finish, backend, 1, failed)
+        self.update = Replay(updates.update, backend, WARM_UP)
+        self.finish = Replay(updates.finish, backend, 1)
 
     def load(self, features: Features, comparison: Comparison) -> None:
         """Take in the next image and begin anew.
@@ -110,13 +108,15 @@ class Graphs:
         key = (settings, _addresses(backbone), level.size, *_described(level, features, comparison))
         captured = self._captured.pop(key, None)
         if captured is None:
+            backend = self._backend(level.image.device)
+            if backend.broken:
+                raise NotCapturable(backend.broken)
             own = replace(level, image=level.image.clone(), mask=level.mask.clone())
             updates = make(own, tree_features(Tensor.clone, features))
-            backend = self._backend(level.image.device)
             if updates.optimizer is not None:
                 _check(updates.optimizer)
                 backend.prepare(updates.optimizer)
-            captured = Captured(updates, backend, self.tell)
+            captured = Captured(updates, backend)
         else:
             captured.load(features, comparison)
         self._captured[key] = captured
@@ -135,9 +135,9 @@ class Graphs:
         Args:
             reason: Reason, without a full stop.
         """
-        if reason not in self._reasons:
+        if reason not in self._reasons | {backend.broken for backend in self._backends.values()}:
             self._reasons.add(reason)
-            warnings.warn(f"no CUDA graph, updates are started one by one: {reason}.", stacklevel=2)
+            warn_of_no_graph(reason)
 
 
 def tree_features(function: Callable[[Tensor], Tensor], features: Features) -> Features:

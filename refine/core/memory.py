@@ -1,5 +1,6 @@
 """What to do where an image does not fit into the memory of its device."""
 
+import contextlib
 import copy
 import gc
 import warnings
@@ -56,7 +57,8 @@ def release(refiner: Refiner) -> None:
     refiner.graphs.clear()
     gc.collect()
     if refiner.backbone.device.type == "cuda":
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # of some versions of torch, after a capture that failed
+            torch.cuda.empty_cache()
 
 
 def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
@@ -71,6 +73,10 @@ def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
     yield "", refiner
     if refiner.compiled:
         return
+    if refiner.graph and choice(refiner.backbone.device).graph:  # graphs keep memory that nothing else can use
+        refiner = copy.copy(refiner)
+        refiner.graph = False
+        yield "refiner.graph=false", refiner
     if refiner.frozen == "auto" and not refiner.rules:
         refiner = copy.copy(refiner)
         refiner.rules = True

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -23,8 +23,8 @@ def numerics(device: torch.device, tf32: bool | None = None, deterministic: bool
     """
     with ExitStack() as stack:
         if device.type == "cuda" and tf32 is not None:
-            stack.enter_context(_set(torch.backends.cudnn, "allow_tf32", tf32))
-            stack.enter_context(_set(torch.backends.cuda.matmul, "allow_tf32", tf32))
+            for owner, name, values in _tf32_switches():
+                stack.enter_context(_set(owner, name, values[tf32]))
         if device.type != "cpu" and deterministic:
             stack.enter_context(repeatable())
         yield
@@ -49,8 +49,16 @@ def repeatable() -> Iterator[None]:
                 os.environ.pop(WORKSPACE, None)
 
 
+def _tf32_switches() -> list[tuple[Any, str, tuple[Any, Any]]]:
+    """Owner, name and (off, on) of what decides it; since torch 2.9 the former names cannot put "medium" back."""
+    products, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    if hasattr(products, "fp32_precision"):
+        return [(owner, "fp32_precision", ("ieee", "tf32")) for owner in (products, cudnn.conv, cudnn.rnn)]
+    return [(owner, "allow_tf32", (False, True)) for owner in (products, cudnn)]
+
+
 @contextmanager
-def _set(owner: Any, name: str, value: bool) -> Iterator[None]:
+def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -275,7 +275,8 @@ class Refiner:
     def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell | None) -> LevelResult:
         """``predict_and_refine`` of Algorithm 1."""
         sigma = at_level(self.keep_detail, index) * self.pyramid.factor if self.keep_detail else None
-        suits = choice(level.image.device).graph and self.compiled is None
+        # Windows are of many sizes, most of which do not come again.
+        suits = choice(level.image.device).graph and self.compiled is None and self.windows is None
         graph = suits if self.graph == "auto" else self.graph
         refine = LevelRefinement(
             self._execution(), self.objective, at_level(self.steps, index), at_level(self.lr, index), self.optimizer,

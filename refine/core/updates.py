@@ -81,11 +81,13 @@ class Updates:
         Args:
             go_on: Function, called between the two, that tells whether to move z.
         """
-        with torch.enable_grad():
-            self._evaluate()
-        if go_on():
-            self._move()
-        self._loss = None
+        try:
+            with torch.enable_grad():
+                self._evaluate()
+            if go_on():
+                self._move()
+        finally:
+            self._loss = None  # and with it all that was kept for the gradient
 
     def finish(self, after: Callable[[], object] = lambda: True) -> None:
         """Evaluate the loss once more, without a gradient.

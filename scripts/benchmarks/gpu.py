@@ -5,8 +5,8 @@
     python scripts/benchmarks/gpu.py output=gpu device=cpu toy=true    # the same rows at toy size, to try them
 
 Rows run in order of worth, each in a process of its own, so that one that crashes or hangs does not end the rest; what
-is measured is written at once. Speed is the median of runs after a first in the same process, memory the peak of
-tensors on the card.
+a row has measured until then is kept, and written at once. Speed is the median of runs after a first in the same
+process, memory the peak of tensors on the card.
 
 Options, with their defaults:
     output=gpu             folder of the results
@@ -16,9 +16,13 @@ Options, with their defaults:
     rows=                  names of rows to run, comma-separated; empty for all
 """
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +30,14 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a bare machine has the packages, and not this project
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.gpu_rows import ROWS
 from options import read
 
 DEFAULTS: dict[str, Any] = {"output": "gpu", "minutes": "8", "device": "cuda", "toy": "false", "rows": ""}
-LONGEST = 200  # seconds of one row
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 150  # seconds of one row
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -73,20 +79,28 @@ def measure(name: str, options: dict[str, Any], seconds: float) -> dict[str, Any
         seconds: Time it may take; it does not begin with less than one.
 
     Returns:
-        What it measured, or ``failed`` with the reason.
+        What it measured until it ended; with ``failed``, the reason, where that was not its own end.
     """
     if seconds < 1:
         return {"failed": "no time was left"}
     command = [sys.executable, __file__, "--row", name, options["device"], options["toy"]]
-    start = time.monotonic()
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"stopped after {seconds:.0f} s"}
-    took = {"row_seconds": round(time.monotonic() - start, 1)}
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1], **took}
-    return {**json.loads(done.stdout.splitlines()[-1]), **took}
+    start, failed = time.monotonic(), ""
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as wrong:
+        row = subprocess.Popen(command, stdout=said, stderr=wrong, cwd=ROOT, start_new_session=True)
+        try:
+            row.wait(seconds)
+        except subprocess.TimeoutExpired:
+            failed = f"stopped after {seconds:.0f} s"
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(row.pid, signal.SIGKILL)  # with what it has started
+        row.wait()
+        for stream in (said, wrong):
+            stream.seek(0)
+        measured = [json.loads(line) for line in said if line.startswith("{") and line.endswith("}\n")]
+        if row.returncode and not failed:
+            failed = (wrong.read().strip().splitlines() or [f"exit status {row.returncode}"])[-1]
+    found = {key: value for part in measured for key, value in part.items()}
+    return {**found, **({"failed": failed} if failed else {}), "row_seconds": round(time.monotonic() - start, 1)}
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -109,6 +123,7 @@ def _shown(value: Any) -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--row"]:
         row, device, toy = sys.argv[2:]
-        print(json.dumps(ROWS[row](torch.device(device), toy == "true")))
+        for values in ROWS[row](torch.device(device), toy == "true"):
+            print(json.dumps(values), flush=True)
     else:
         sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,9 @@
 """Updates that are captured and replayed, with graphs that need no CUDA."""
 
 import functools
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from refine.core.choices import CHOICES, Choice
 from refine.core.execution import Execution
 from refine.core.graphs import WARM_UP, Graphs
 from refine.core.history import Reader
+from refine.core.memory import refine_in_memory
 from refine.core.objective import Comparison, MultiscaleL1
 from refine.core.pyramid import Pyramid, make_level
 from refine.core.refiner import Refiner
@@ -35,7 +38,7 @@ class FakeBackend:
     """Captures by keeping the function; a replay runs it, and asks nothing. Counts what it did."""
 
     def __init__(self, device, error=None):
-        self.error, self.done = error, []
+        self.error, self.done, self.broken = error, [], ""
 
     def prepare(self, optimizer):
         self.done.append("prepare")
@@ -49,10 +52,12 @@ class FakeBackend:
         if self.error:
             raise self.error
 
+        work = weakref.WeakMethod(function)  # a graph of CUDA does not hold what was captured, either
+
         def replay():
             self.done.append("replay")
             with NoQuestions():
-                function()
+                work()()
 
         return replay
 
@@ -188,8 +193,37 @@ def test_where_a_capture_fails_it_is_said_once_and_updates_go_on(as_on_cuda):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         second = captured(*scene())
-    assert same(first, eager()(*scene())) and same(second, first)
-    assert "replay" not in backend.done
+        third = captured(*scene(64, 80))
+    assert same(first, eager()(*scene())) and same(second, first) and same(third, eager()(*scene(64, 80)))
+    assert "replay" not in backend.done and backend.done.count("capture") == 1  # a second one could do more harm
+
+
+def test_a_capture_that_runs_out_of_memory_is_tried_again_without_graphs(as_on_cuda):
+    captured, backend = refiner(error=torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.warns(UserWarning, match=r"a: out of memory on cpu; once more with refiner\.graph=false:"):
+        result = refine_in_memory(captured, *scene(), key="a")
+    assert same(result, eager()(*scene())) and not backend.broken
+    assert not captured.gradient_checkpointing
+
+
+def test_windows_are_no_graphs_unless_asked_for(as_on_cuda):
+    captured, backend = refiner(window=48, context=8)
+    captured(*scene())
+    assert backend.done == []
+
+
+def test_dropped_graphs_are_gone_at_once(as_on_cuda):
+    captured, _ = refiner()
+    captured(*scene())
+    (kept,) = captured.graphs._captured.values()
+    alive = weakref.ref(kept.updates)
+    gc.disable()
+    try:
+        del kept
+        captured.graphs.clear()
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 class Nameless(MultiscaleL1):

@@ -12,10 +12,17 @@ from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
 
 
+def tf32():
+    """Of products and of convolutions; torch 2.9 has another name for it."""
+    products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(products, "fp32_precision"):
+        return products.fp32_precision, cudnn.conv.fp32_precision
+    return products.allow_tf32, cudnn.allow_tf32
+
+
 def process():
     return (
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cuda.matmul.allow_tf32,
+        *tf32(),
         torch.backends.cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
@@ -23,12 +30,23 @@ def process():
     )
 
 
-@pytest.mark.parametrize("tf32", [True, False])
-def test_tf32_is_switched_for_products_and_convolutions_and_put_back(tf32):
+@pytest.mark.parametrize("on", [True, False])
+def test_tf32_is_switched_for_products_and_convolutions_and_put_back(on):
     before = process()
-    with numerics(torch.device("cuda"), tf32=tf32):
-        assert process()[:2] == (tf32, tf32)
+    with numerics(torch.device("cuda"), tf32=on):
+        assert set(tf32()) <= ({True, "tf32"} if on else {False, "ieee"})
     assert process() == before
+
+
+def test_what_the_program_allowed_products_is_put_back():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with numerics(torch.device("cuda"), tf32=False):
+            pass
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("workspace", [None, ":16:8"])
