@@ -183,16 +183,17 @@ def distinct(color: np.ndarray, top: float) -> np.ndarray:
 def _two_levels(bright: np.ndarray, top: float) -> Reading:
     low, high = float(bright.min()), float(bright.max())
     hole = bright >= (low + high) / 2
+    close, share = high - low < DARK * high, hole.mean()
+    if not close and low <= DARK and share <= MOSTLY_HOLE:
+        return Reading(hole)
     values = f"has two values, {_listed(bright, top)}"
     advice = "the brighter is taken for the hole. mask_invert=true takes the darker."
-    if high - low < DARK * high:
+    if close:
         further = "mask_channel=luminance cuts at mask_threshold."
         return Reading(hole, "two close values", f"{values}, that hardly differ; {advice} {further}")
     if low > DARK:
         return Reading(hole, "no black", f"{values}, neither of them black; {advice}")
-    if hole.mean() > MOSTLY_HOLE:
-        return Reading(hole, "mostly hole", f"{values}; {advice} So {hole.mean():.0%} of its pixels are hole.")
-    return Reading(hole)
+    return Reading(hole, "mostly hole", f"{values}; {advice} So {share:.0%} of its pixels are hole.")
 
 
 def _colored_labels(bright: np.ndarray, color: np.ndarray, colors: np.ndarray) -> Reading:
