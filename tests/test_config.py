@@ -284,12 +284,16 @@ def test_what_cannot_be_built(node, message):
     [
         ("mine.Absent", r"cannot build mine\.Absent: .*mine\.py holds no 'Absent'"),
         ("nowhere.Net", r"cannot build nowhere\.Net: there is no module 'nowhere'"),
+        ("mine.Takes", r"cannot build mine\.Takes: TypeError: .*missing 1 required positional argument: 'width'"),
         ("mine.Raises", r"cannot build mine\.Raises: .*mine\.py, line 3: KeyError: 'conf'"),
     ],
 )
 def test_a_target_within_a_section_is_named_with_the_reason(tmp_path, monkeypatch, target, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text("class Raises:\n    def __init__(self):\n        raise KeyError('conf')\n")
+    (tmp_path / "mine.py").write_text(
+        "class Raises:\n    def __init__(self):\n        raise KeyError('conf')\n"
+        "class Takes:\n    def __init__(self, width): pass\n"
+    )
     with pytest.raises(ConfigError, match=message):
         build({"_target_": "refine.backbones.replay.adapter.Replay", "cut": "a", "network": {"_target_": target}})
 
@@ -304,9 +308,12 @@ def test_a_class_of_the_users_own_gets_the_settings_that_it_takes(tmp_path, monk
     assert set(compose("predict", ["objective._target_=mine.Bare"])["objective"]) == {"_target_"}
     assert set(compose("predict", ["objective._target_=mine.One"])["objective"]) == {"_target_", "erosion"}
     assert set(compose("predict", ["objective._target_=mine.Any"])["objective"]) == whole
-    named = compose("predict", ["objective._target_=mine.Bare", "objective.erosion=3"])["objective"]
-    with pytest.raises(ConfigError, match=r"mine.Bare from erosion=3"):  # what was asked for is not dropped
-        build(named)
+    for named in (
+        ["objective._target_=mine.Bare", "objective.erosion=3"],
+        ["objective={_target_:mine.Bare,erosion:3}"],
+    ):
+        with pytest.raises(ConfigError, match=r"mine.Bare from erosion=3"):  # what was asked for is not dropped
+            build(compose("predict", named)["objective"])
 
 
 def test_errors_of_a_target_are_its_own():

@@ -46,8 +46,8 @@ def effective_receptive_field(backbone: FrontRear, features: Features) -> int | 
         y, x = (
             (int(share * p) + 0.5) * side / p for share, p, side in zip(place, positions, influence.shape, strict=True)
         )
-        if (side := smallest_square(influence, (y, x))) is not None:
-            return side
+        if (field := smallest_square(influence, (y, x))) is not None:
+            return field
     return None
 
 

@@ -16,7 +16,7 @@ from refine.data.dataset import PairDataset
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.inference.panels import HOLE, shown_size
 from refine.io.encode import check_format, encode
-from refine.io.formats import FORMATS, WRITTEN, open_image
+from refine.io.formats import FORMATS, MEGAPIXELS, WRITTEN, open_image
 from refine.io.mask import MaskOptions, examine_mask
 from refine.io.picture import Picture, read_picture
 from refine.io.transparency import doubt, invisible
@@ -136,7 +136,7 @@ def read_hole(upload: Upload, photo: Photo, options: MaskOptions) -> tuple[np.nd
         UnreadableImage: The file is no image that can be read.
         ValueError: It has another size than the photo, or looks like a photo itself.
     """
-    mask = read_picture(upload)
+    mask = read_picture(upload, max(MEGAPIXELS, math.prod(photo.size) / 1e6))  # a mask of its photo's size is welcome
     (height, width), (mask_height, mask_width) = photo.size, mask.size
     if mask.size != photo.size:
         raise ValueError(
@@ -176,7 +176,7 @@ def make_sample(photo: Photo, hole: np.ndarray) -> Sample:
     """
     mask = Upload("of the hole", encode(Picture(hole[..., None].astype(np.uint8) * 255), "png"))
     pair = ImageMaskPair(photo.upload.stem, photo.upload, mask)
-    sample = PairDataset([pair], MaskOptions(), photo.format, megapixels=math.inf)[0]
+    sample = PairDataset([pair], MaskOptions(channel="luminance"), photo.format, megapixels=math.inf)[0]
     if isinstance(sample, Failure):
         raise ValueError(sample.reason)
     return sample

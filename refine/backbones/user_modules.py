@@ -10,6 +10,8 @@ from importlib import import_module, invalidate_caches
 from importlib.util import cache_from_source
 from pathlib import Path
 
+from hydra.utils import get_object
+
 from refine.core.sources import file_found, users_file, with_packages
 
 FOLDERS: dict[str, None] = {}  # of users' YAML files, the latest last; their modules may lie beside them
@@ -72,10 +74,9 @@ def arguments_taken(target: str) -> set[str] | None:
     Args:
         target: Full name of a class or function, such as ``blur.Blur``.
     """
-    module, _, name = target.rpartition(".")
     try:
         with modules_of_users():
-            parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+            parameters = inspect.signature(get_object(target)).parameters.values()
     except Exception:  # whatever it is will be told when it is built
         return None
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}

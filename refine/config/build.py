@@ -60,13 +60,17 @@ def _fault(settings: Mapping[str, Any], error: HydraException, cause: BaseExcept
     target = called[1] if called else str(settings.get("_target_"))
     if cause is None:
         return f"cannot build {target}: {str(error).splitlines()[0]}"
-    *_, frame = traceback.extract_tb(cause.__traceback__)
-    return f"cannot build {target}: {frame.filename}, line {frame.lineno}: {type(cause).__name__}: {cause}"
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if "site-packages" not in frame.filename]
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""  # none if the call itself is wrong
+    return f"cannot build {target}: {place}{type(cause).__name__}: {' '.join(str(cause).split())}"
 
 
 def _targets(node: Any) -> Iterator[str]:
     """All ``_target_`` of a section, the outer ones first."""
-    if isinstance(node, Mapping) and "_target_" in node:
-        yield str(node["_target_"])
-    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
-        yield from _targets(value)
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _targets(value)

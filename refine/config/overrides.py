@@ -11,8 +11,9 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -63,8 +64,9 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         others.append(f"hydra.searchpath=[{folder.with_quotes()}]")
     with _LOCK:
         config = _compose(command, [_checked(_with_registered_yaml(override)) for override in others])
+    named = {name for override in others for name in _named(override)}
     for section in ("objective", "pyramid"):
-        _leave_to_its_class(config, section, {override.partition("=")[0].lstrip("+") for override in others})
+        _leave_to_its_class(config, section, named)
     for key, value in paths.items():
         _set(config, key, value)
     _check_interpolations(config)
@@ -181,6 +183,16 @@ def _flat(config: DictConfig) -> list[str]:
         if isinstance(value, DictConfig):
             keys += [f"{name}.{below}" for below in _flat(value)]
     return keys
+
+
+def _named(override: str) -> Iterator[str]:
+    """Settings that an override names, those within {...} too."""
+    key, _, value = override.partition("=")
+    key = key.lstrip("+")
+    yield key
+    if value.startswith("{"):
+        inside = cast(dict[str, object], OverridesParser.create().parse_override(override).value())
+        yield from (f"{key}.{name}" for name in inside)
 
 
 def _leave_to_its_class(config: DictConfig, section: str, named: set[str]) -> None:

@@ -20,7 +20,7 @@ def place(refiner: Refiner, device: str) -> Refiner:
         device: Torch's name of a device, or ``auto`` for the best one.
 
     Raises:
-        ValueError: If there is no such device.
+        ValueError: If there is no such device, or with ``deterministic`` it has no such kernel for an operation.
     """
     requested = checked_device(device)
     refiner.to(requested)
@@ -29,9 +29,11 @@ def place(refiner: Refiner, device: str) -> Refiner:
     try:
         _probe(refiner)
     except (NotImplementedError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or (refiner.deterministic and "deterministic" in str(error)):
+        if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).splitlines()[0]
+        if refiner.deterministic and "deterministic" in reason:
+            raise ValueError(f"deterministic=true: {reason}. Set deterministic=false, or device=cpu.") from error
         warnings.warn(f"device {requested} cannot run this network ({reason}); using the CPU instead.", stacklevel=2)
         refiner.to("cpu")
     return refiner

@@ -79,9 +79,9 @@ class Graphs:
         self._reasons: set[str] = set()
 
     def clear(self) -> None:
-        """Drop all of them, with their memory."""
+        """Drop all of them, with their memory; where a capture failed there is none from then on."""
         self._captured.clear()
-        self._backends.clear()
+        self._backends = {device: backend for device, backend in self._backends.items() if backend.broken}
 
     def prepare(
         self,

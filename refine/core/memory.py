@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,7 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
         OutOfMemory: If the least memory that gives the same pixels is still too much.
     """
     reason = ""
-    for attempt, way in exact_ways(refiner):
+    for attempt, way in _attempts(refiner):
         if attempt:
             text = f"{kwargs.get('key') or 'image'}: {reason}; once more with {attempt}: the same pixels in more time."
             warnings.warn(text, stacklevel=2)
@@ -46,6 +47,18 @@ def refine_in_memory(refiner: Refiner, *args: Any, **kwargs: Any) -> Refinement:
         f"{width}x{height} px: {reason}, with {attempt or 'these settings'} too. With other pixels less is needed: "
         f"{_smaller(refiner)}; or set device=cpu."
     )
+
+
+def _attempts(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
+    """The refiner, if it has graphs a copy without, since what they keep nothing else can use, then what takes less."""
+    yield "", refiner
+    dropped = "refiner.graph=false" if refiner.graphed else ""
+    if dropped:
+        refiner = copy.copy(refiner)
+        refiner.graph = False
+        yield dropped, refiner
+    for name, way in itertools.islice(exact_ways(refiner), 1, None):
+        yield f"{dropped} {name}".strip(), way
 
 
 def release(refiner: Refiner) -> None:
@@ -73,10 +86,6 @@ def exact_ways(refiner: Refiner) -> Iterator[tuple[str, Refiner]]:
     yield "", refiner
     if refiner.compiled:
         return
-    if refiner.graph and choice(refiner.backbone.device).graph:  # graphs keep memory that nothing else can use
-        refiner = copy.copy(refiner)
-        refiner.graph = False
-        yield "refiner.graph=false", refiner
     if refiner.frozen == "auto" and not refiner.rules:
         refiner = copy.copy(refiner)
         refiner.rules = True

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -23,8 +23,8 @@ def numerics(device: torch.device, tf32: bool | None = None, deterministic: bool
     """
     with ExitStack() as stack:
         if device.type == "cuda" and tf32 is not None:
-            for owner, name, values in _tf32_switches():
-                stack.enter_context(_set(owner, name, values[tf32]))
+            stack.enter_context(_set(torch.backends.cudnn, "allow_tf32", tf32))
+            stack.enter_context(_rounded_products(tf32))
         if device.type != "cpu" and deterministic:
             stack.enter_context(repeatable())
         yield
@@ -49,16 +49,19 @@ def repeatable() -> Iterator[None]:
                 os.environ.pop(WORKSPACE, None)
 
 
-def _tf32_switches() -> list[tuple[Any, str, tuple[Any, Any]]]:
-    """Owner, name and (off, on) of what decides it; since torch 2.9 the former names cannot put "medium" back."""
-    products, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
-    if hasattr(products, "fp32_precision"):
-        return [(owner, "fp32_precision", ("ieee", "tf32")) for owner in (products, cudnn.conv, cudnn.rnn)]
-    return [(owner, "allow_tf32", (False, True)) for owner in (products, cudnn)]
+@contextmanager
+def _rounded_products(tf32: bool) -> Iterator[None]:
+    """Of matrices; ``torch.backends.cuda.matmul.allow_tf32`` could not put "medium" back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
-def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
+def _set(owner: Any, name: str, value: bool) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

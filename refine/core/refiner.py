@@ -194,6 +194,12 @@ class Refiner:
         return replace(result, image=composite(final, image, mask))
 
     @property
+    def graphed(self) -> bool:
+        """Whether updates are captured; by themselves not in windows, most of whose sizes do not come again."""
+        suits = choice(self.backbone.device).graph and self.compiled is None and self.windows is None
+        return suits if self.graph == "auto" else self.graph is True
+
+    @property
     def together(self) -> bool:
         """Whether images of a batch are refined together: on a GPU, as whole levels, if they do not meet."""
         suits = choice(self.backbone.device).together and self.windows is None
@@ -275,12 +281,9 @@ class Refiner:
     def _refine_level(self, level: Level, guide: Tensor, index: int, tell: Tell | None) -> LevelResult:
         """``predict_and_refine`` of Algorithm 1."""
         sigma = at_level(self.keep_detail, index) * self.pyramid.factor if self.keep_detail else None
-        # Windows are of many sizes, most of which do not come again.
-        suits = choice(level.image.device).graph and self.compiled is None and self.windows is None
-        graph = suits if self.graph == "auto" else self.graph
         refine = LevelRefinement(
             self._execution(), self.objective, at_level(self.steps, index), at_level(self.lr, index), self.optimizer,
-            self.keep, sigma, at_level(self.tolerance, index), self.graphs if graph else None,
+            self.keep, sigma, at_level(self.tolerance, index), self.graphs if self.graphed else None,
         )  # fmt: skip
         return refine(level, guide, tell)
 

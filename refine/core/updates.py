@@ -110,9 +110,8 @@ class Updates:
                 f"{tuple(losses.shape)}. Take the mean over the other dimensions."
             )
         if torch.is_grad_enabled() and not losses.requires_grad:
-            raise ValueError(
-                "the loss of an objective has no gradient: it does not depend on the prediction, or detaches it."
-            )
+            what = "loss of the objective" if prediction.requires_grad else "prediction of the network's rear"
+            raise ValueError(f"the {what} has no gradient: it does not depend on what goes into it, or detaches it.")
         self._loss = losses.sum()
         with torch.no_grad():
             self._note(losses.detach().to(self.report.dtype), self.level.crop(prediction.detach()))

@@ -170,7 +170,7 @@ def in_windows(level: Level, guide: Tensor, refine: Callable[[Window, Tensor], L
 
     Returns:
         The result of the level. Its losses are the mean over windows, weighted by their compared pixels; ``updates``
-        and ``kept`` are the largest.
+        and ``kept`` are the largest, ``kept`` -1 where some window has no finite iterate.
     """
     start = time.perf_counter()
     size = (guide.shape[-2], guide.shape[-1])
@@ -215,6 +215,7 @@ def _joined(
     level: Level, prediction: Tensor, parts: Sequence[LevelResult], holes: Sequence[int], start: float
 ) -> LevelResult:
     """The result of a level from those of its windows and the pixels of their holes."""
+    kept = [int(part.kept) for part in parts]
     compared = [float(part.guided_fraction) * hole for part, hole in zip(parts, holes, strict=True)]
     length = max(len(part.losses) for part in parts)
     losses = torch.zeros(length, dtype=torch.float64)
@@ -228,7 +229,7 @@ def _joined(
         prediction,
         start,
         losses.tolist(),
-        kept=max(int(part.kept) for part in parts),
+        kept=min(kept) if min(kept) < 0 else max(kept),
         guided_fraction=sum(compared) / max(1, sum(holes)),
         skipped=all(bool(part.skipped) for part in parts),
     )

@@ -85,7 +85,8 @@ def mask_folder(path: str, images: Path) -> Path:
     """
     folder = Path(path).expanduser()
     if folder.is_file():
-        raise ValueError(f"masks={path} is a file; mask={path} takes it.")
+        hint = f"mask={path} takes it" if folder.suffix.lower() in READ else "expected a folder of masks"
+        raise ValueError(f"masks={path} is a file; {hint}.")
     if not folder.is_dir():
         close = difflib.get_close_matches(str(path), KINDS, n=1)
         hint = f" Did you mean masks={close[0]}?" if close else f" {', '.join(KINDS)} draw masks into whole photos."

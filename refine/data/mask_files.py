@@ -71,7 +71,9 @@ def write_masks(
 def _check_record(output: Path, settings: Mapping[str, Any]) -> None:
     try:
         there = json.loads((output / RECORD).read_bytes())
-    except (OSError, ValueError):  # no masks were drawn here, or it is no record of ours
+    except (OSError, ValueError):  # no masks were drawn here
+        return
+    if not isinstance(there, dict):  # it is no record of ours
         return
     other = [f"{name}: {there[name]} -> {value}" for name, value in settings.items() if there.get(name, value) != value]
     if other:

@@ -118,14 +118,15 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
     _say_unused(request.unused)
     summary = summarize(rows)
     summary |= {"not_used": count_unused(request.unused)} if request.unused else {}
+    lacking: list[Failure] = []
     if not outcome.stopped:
         scores, lacking = _set_scores(request, run_folder, set(account.rows), config)
-        summary, failures = summary | scores, [*failures, *lacking]
+        summary |= scores
     run_folder.write_summary(summary)
     for line in summary_lines(summary):
         log.info("%s", line)
     _say_outcome(run_folder, outcome, account, len(failures))
-    return Conclusion(rows, failures, summary)
+    return Conclusion(rows, [*failures, *lacking], summary)
 
 
 def _say_failures(failures: Sequence[Failure]) -> None:

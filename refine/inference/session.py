@@ -109,7 +109,10 @@ def memory_limit(session: Session) -> MemoryLimit | None:
         return None
     before = resident(refiner.backbone.device)
     if config.memory < before:
-        raise ConfigError(f"memory={config.memory:.0f}MiB: the process itself takes {before:.0f} MiB already.")
+        raise ConfigError(
+            f"memory={config.memory:.0f}MiB: the process itself takes {before:.0f} MiB already; give more than that, "
+            "or leave memory= out."
+        )
     if refiner.backbone.device.type == "cpu" and session.threads:
         before += PIXELS * BYTES / MIB  # images that are read or written meanwhile
     return MemoryLimit(config.memory, calibrated_ways(refiner, config, say=log.info), before)

@@ -7,6 +7,7 @@ films (FLI, MPEG), measurements (FITS, GRIB, HDF5).
 
 import contextlib
 import importlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -123,5 +124,13 @@ class _PillowsLimit:
                 if not self._readers:
                     Image.MAX_IMAGE_PIXELS = self._limit
 
+    def restore(self) -> None:
+        """Put the limit back in a process that was forked while another thread was reading."""
+        if self._readers:
+            Image.MAX_IMAGE_PIXELS = self._limit
+        self.__init__()  # type: ignore[misc]
+
 
 PILLOWS_LIMIT = _PillowsLimit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PILLOWS_LIMIT.restore)

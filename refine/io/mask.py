@@ -16,6 +16,7 @@ from refine.io.mask_kinds import (
     by_brightness,
     by_index,
     looks_like_mask,
+    or_mostly_hole,
 )
 from refine.io.picture import Picture, luma, read_picture
 
@@ -136,7 +137,8 @@ def examine_mask(
         raise ValueError(f"channel must be one of {', '.join(CHANNELS)}; got {channel!r}.")
     title = f"mask {name}" if name else "mask"
     try:
-        reading = _recognized(mask) if channel == "auto" and threshold == HALF else _cut(mask, channel, threshold)
+        recognize = channel == "auto" and threshold == HALF
+        reading = or_mostly_hole(_recognized(mask)) if recognize else _cut(mask, channel, threshold)
     except LooksLikePhoto as photo:
         raise LooksLikePhoto(f"{title} {photo}. {_advice(image)}") from None
     except ValueError as error:

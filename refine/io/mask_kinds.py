@@ -14,7 +14,7 @@ HALF = 0.5
 PHOTO_SHARE, PHOTO_LEVELS = 0.5, 64  # more pixels between the rims, in at least so many levels, are a photo
 FEW_COLORS = 64  # more are shades, not labels
 FEW_LEVELS = 16
-EITHER = ("no black", "mostly hole")  # kinds that ask which part is meant
+EITHER = ("two close values", "no black", "mostly hole")  # kinds that ask which part is meant
 LABEL_MAX = 25 / 255  # labels are small numbers: so dark that a brush of that color would not be seen
 MOSTLY_HOLE = 2 / 3  # share of a mask; where there is more, the other part may be meant
 RIM_WIDTH = 1.5  # px of gray per px of contour; antialiasing alone has about one
@@ -69,6 +69,19 @@ def by_brightness(bright: np.ndarray, color: np.ndarray, top: float) -> Reading:
     if hole.all() or not hole.any():
         return _stretched(hole, bright, low, high)
     return with_rims(hole, bright)
+
+
+def or_mostly_hole(reading: Reading) -> Reading:
+    """A reading, with a note if nothing else is unusual and the hole is nearly all: the other part may be meant.
+
+    Args:
+        reading: Reading of a whole mask.
+    """
+    share = reading.hole.mean()
+    if reading.kind or not MOSTLY_HOLE < share < 1:  # of a mask that is all hole others speak
+        return reading
+    note = f"is hole in {share:.0%} of its pixels, what is bright or marked in it; mask_invert=true takes the others."
+    return Reading(reading.hole, "mostly hole", note)
 
 
 def by_alpha(bright: np.ndarray, color: np.ndarray, alpha: np.ndarray, top: float) -> Reading:
@@ -183,17 +196,15 @@ def distinct(color: np.ndarray, top: float) -> np.ndarray:
 def _two_levels(bright: np.ndarray, top: float) -> Reading:
     low, high = float(bright.min()), float(bright.max())
     hole = bright >= (low + high) / 2
-    close, share = high - low < DARK * high, hole.mean()
-    if not close and low <= DARK and share <= MOSTLY_HOLE:
+    close = high - low < DARK * high
+    if not close and low <= DARK:
         return Reading(hole)
     values = f"has two values, {_listed(bright, top)}"
     advice = "the brighter is taken for the hole. mask_invert=true takes the darker."
     if close:
         further = "mask_channel=luminance cuts at mask_threshold."
         return Reading(hole, "two close values", f"{values}, that hardly differ; {advice} {further}")
-    if low > DARK:
-        return Reading(hole, "no black", f"{values}, neither of them black; {advice}")
-    return Reading(hole, "mostly hole", f"{values}; {advice} So {share:.0%} of its pixels are hole.")
+    return Reading(hole, "no black", f"{values}, neither of them black; {advice}")
 
 
 def _colored_labels(bright: np.ndarray, color: np.ndarray, colors: np.ndarray) -> Reading:

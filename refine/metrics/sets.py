@@ -36,8 +36,8 @@ def check_available(names: Iterable[str], network: str | Path | None = None) -> 
         return
     if network is None:
         _require("torch_fidelity", "FID or KID")
-    else:
-        FeatureFile(network)
+    elif not Path(network).is_file():
+        FeatureFile(network)  # says what is wrong; to read a whole one now would take long
 
 
 def fid(features: int | nn.Module = 2048, weights: str | Path | None = None) -> Metric:

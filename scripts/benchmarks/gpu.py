@@ -30,13 +30,12 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a bare machine has the packages, and not this project
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(ROOT := Path(__file__).resolve().parents[2]))  # a bare machine lacks this project itself
+sys.path.insert(0, str(ROOT / "scripts"))
 from benchmarks.gpu_rows import ROWS
 from options import read
 
 DEFAULTS: dict[str, Any] = {"output": "gpu", "minutes": "8", "device": "cuda", "toy": "false", "rows": ""}
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 150  # seconds of one row
 
 
@@ -91,9 +90,10 @@ def measure(name: str, options: dict[str, Any], seconds: float) -> dict[str, Any
             row.wait(seconds)
         except subprocess.TimeoutExpired:
             failed = f"stopped after {seconds:.0f} s"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(row.pid, signal.SIGKILL)  # with what it has started
-        row.wait()
+        finally:  # also after Ctrl-C
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(row.pid, signal.SIGKILL)  # with what it has started
+            row.wait()
         for stream in (said, wrong):
             stream.seek(0)
         measured = [json.loads(line) for line in said if line.startswith("{") and line.endswith("}\n")]

@@ -502,6 +502,18 @@ def test_says_what_a_network_needs_where_it_fails(arguments, message):
         Replay(**{"cut": "0", **arguments})
 
 
+class Soft(nn.Module):
+    """Gives nothing but 0 and 1 on noise."""
+
+    def forward(self, x):
+        return (x * 0).clamp(0, 1) + x[:, 3:].expand_as(x)
+
+
+def test_a_cut_of_nothing_but_a_mask_moves_the_mask():
+    replay = Replay(nn.Sequential(Soft(), conv(4, 3)), "0", multiple_of=8)
+    assert replay.layers == ("0",)
+
+
 def test_the_mask_beside_the_features_of_a_partial_convolution_is_not_optimized():
     replay = Replay(PartialNet(), "first", inputs=["image", "known"], concatenate=False, multiple_of=2)
     assert replay.layers == ("first.0",)

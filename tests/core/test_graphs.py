@@ -15,7 +15,7 @@ from refine.core.choices import CHOICES, Choice
 from refine.core.execution import Execution
 from refine.core.graphs import WARM_UP, Graphs
 from refine.core.history import Reader
-from refine.core.memory import refine_in_memory
+from refine.core.memory import exact_ways, refine_in_memory, release
 from refine.core.objective import Comparison, MultiscaleL1
 from refine.core.pyramid import Pyramid, make_level
 from refine.core.refiner import Refiner
@@ -187,13 +187,19 @@ def test_the_least_recently_used_size_is_dropped(as_on_cuda):
 
 
 def test_where_a_capture_fails_it_is_said_once_and_updates_go_on(as_on_cuda):
-    captured, backend = refiner(error=RuntimeError("operation not permitted\nwhen stream is capturing"))
+    error = RuntimeError("operation not permitted\nwhen stream is capturing")
+    captured, _ = refiner()
+    made = []
+    captured.graphs = Graphs(lambda device: made.append(FakeBackend(device, error)) or made[-1])
     with pytest.warns(UserWarning, match=r"no CUDA graph, .* one by one: operation not permitted\."):
         first = captured(*scene())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         second = captured(*scene())
         third = captured(*scene(64, 80))
+        release(captured)  # as after an image that failed
+        captured(*scene())
+    (backend,) = made
     assert same(first, eager()(*scene())) and same(second, first) and same(third, eager()(*scene(64, 80)))
     assert "replay" not in backend.done and backend.done.count("capture") == 1  # a second one could do more harm
 
@@ -204,6 +210,12 @@ def test_a_capture_that_runs_out_of_memory_is_tried_again_without_graphs(as_on_c
         result = refine_in_memory(captured, *scene(), key="a")
     assert same(result, eager()(*scene())) and not backend.broken
     assert not captured.gradient_checkpointing
+
+
+def test_the_ways_to_less_memory_have_the_graphs_that_they_had(as_on_cuda):
+    captured, _ = refiner()
+    assert len(ways := list(exact_ways(captured))) > 1
+    assert {way.graph for _, way in ways} == {"auto"}
 
 
 def test_windows_are_no_graphs_unless_asked_for(as_on_cuda):

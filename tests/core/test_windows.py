@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from refine.core.backbone import FrontRear
+from refine.core.notices import NotFinite
 from refine.core.objective import MultiscaleL1
 from refine.core.pyramid import Pyramid
 from refine.core.refiner import Refiner
@@ -51,6 +52,26 @@ def scene(*holes, size=(256, 320), seed=0):
 
 def refiner(**settings):
     return Refiner(Local(), Pyramid(32), MultiscaleL1(3), steps=4, **settings)
+
+
+class NotFiniteOnce(MultiscaleL1):
+    """A loss that is not finite in the first window."""
+
+    windows = 0
+
+    def prepare(self, level, guide):
+        whole = super().prepare(level, guide)
+        self.windows += 1
+        factor = torch.nan if self.windows == 1 else 1.0
+        return dataclasses.replace(whole, loss=lambda prediction: whole.loss(prediction) * factor)
+
+
+def test_one_window_without_a_finite_iterate_is_told():
+    image, mask = scene((60, 60, 90, 90), (160, 220, 190, 250))
+    made = Refiner(Local(), Pyramid(128), NotFiniteOnce(3), steps=2, window="auto", context=16)
+    with pytest.warns(NotFinite, match="at 1 of its 1 levels no prediction, or no loss, was finite"):
+        result = made(image, mask)
+    assert result.levels[1].kept.tolist() == [-1] and result.image.isfinite().all()
 
 
 def test_a_network_that_sees_as_far_as_the_context_gives_the_same_in_windows():

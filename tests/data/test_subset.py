@@ -63,6 +63,9 @@ def test_masks_that_are_there_are_not_replaced_unasked(tmp_path, photos):
     assert other.status == 2 and "holds masks of other settings (kind: thin -> thick)" in other.err
     assert (out / "im1.png").read_bytes() == thin
     assert refine(*draw).status == 1  # the same masks may be drawn again
+    (out / "suite.json").write_text("[1]")  # no record of ours
+    assert refine(*draw).status == 1
+    refine(*draw, "overwrite=true")
     assert refine(*draw, "kind=thick", "overwrite=true").status == 0
     assert (out / "im0.png").read_bytes() != b"painted by hand" and (out / "im1.png").read_bytes() != thin
 

@@ -1,6 +1,7 @@
 """Every format that is read, with all its bits or a sentence; none of those that run programs or draw."""
 
 import io
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import pytest
 from image_bytes import picture_of, random_planes
 from PIL import ExifTags, Image
 
+from refine.config import compose
 from refine.io.decode import read_size
 from refine.io.encode import encode
-from refine.io.formats import READ, WRITTEN, UnreadableImage
+from refine.io.formats import MEGAPIXELS, PILLOWS_LIMIT, READ, WRITTEN, UnreadableImage
 from refine.io.picture import read_picture
 
 RAMP = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(48, axis=0)
@@ -201,3 +203,20 @@ def test_threads_that_read_at_once_leave_pillows_limit(tmp_path):
     with ThreadPoolExecutor(4) as threads:
         assert {picture.size for picture in threads.map(read_picture, [file] * 40)} == {RAMP.shape[:2]}
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_process_that_is_forked_while_a_file_is_read_has_pillows_limit():
+    with PILLOWS_LIMIT.lifted():
+        reader, writer = os.pipe()
+        if not os.fork():
+            os.write(writer, str(Image.MAX_IMAGE_PIXELS).encode())
+            os._exit(0)
+        assert Image.MAX_IMAGE_PIXELS is None
+    os.close(writer)
+    with open(reader) as answer:
+        assert answer.read() == str(Image.MAX_IMAGE_PIXELS) != "None"
+    os.wait()
+
+
+def test_the_limit_is_that_of_the_settings():
+    assert compose("predict")["data"]["megapixels"] == MEGAPIXELS

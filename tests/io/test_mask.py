@@ -85,7 +85,7 @@ def test_two_values_of_which_either_may_be_meant_are_told(ground, hole, note):
 
 def test_a_hole_of_nearly_the_whole_image_is_told():
     values = painted(255, 0)
-    with pytest.warns(MaskWarning, match=r"two values, 0, 255; the brighter is .* So 87% of its pixels are hole"):
+    with pytest.warns(MaskWarning, match=r"is hole in 87% of its pixels, .* mask_invert=true"):
         np.testing.assert_array_equal(as_mask(values), ~HOLE)
     np.testing.assert_array_equal(as_mask(values, invert=True), HOLE)
 

@@ -60,8 +60,8 @@ def test_a_row_that_is_stopped_keeps_what_it_has_measured_and_ends_with_all_it_s
     )
     monkeypatch.setattr(gpu, "__file__", str(script))
     options = {"device": "cpu", "toy": "true"}
-    found = gpu.measure("hangs", options, 3)
-    assert (found["first"], found["failed"]) == (1.5, "stopped after 3 s")
+    found = gpu.measure("hangs", options, 8)
+    assert (found["first"], found["failed"]) == (1.5, "stopped after 8 s")
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         status = Path(f"/proc/{child}/stat")

@@ -212,6 +212,7 @@ class Replay(FrontRear):
             )
 
     def _check_mode(self, error: Exception | None = None) -> None:
+        """Refuse a network that trains when it runs; ``error`` is what its run has ended in."""
         if any(module.training for module in self.network.modules()) or "when training" in str(error):
             raise ValueError(
                 f"the network of backbone '{self.name}' runs in training mode, in which batch norms take the "
@@ -249,12 +250,12 @@ class Replay(FrontRear):
     def _halves(self) -> tuple[dict[CutPoint, list[str]], Features, float]:
         """Names of the tensors at each cut, the features there, and how far the halves are from the whole."""
         level, second_level = self._probe(0, LARGE), self._probe(1, LARGE)
-        tensors = self._record(level).tensors
-        masks = mask_names(tensors) & mask_names(self._record(second_level).tensors)
-        names = {cut_point: feature_names(cut_tensors, masks) for cut_point, cut_tensors in tensors.items()}
+        trace, whole = self._record(level), self.whole(level)
+        second = self._record(second_level)  # which also replaces what the network may keep from one run to the next
+        masks = mask_names(trace.tensors) & mask_names(second.tensors)
+        names = {cut_point: feature_names(tensors, masks) for cut_point, tensors in trace.tensors.items()}
         self.layers = tuple(name for cut_names in names.values() for name in cut_names)
-        features, whole = self.front(level), self.whole(level)
-        self.front(second_level)
+        features = Features(trace.take(self.layers), trace)
         with torch.no_grad():
             difference = (self.rear(features) - whole).abs().max().item()
         return names, features, difference / max(1, whole.abs().max().item())

@@ -1,6 +1,7 @@
 """Maps of edges and lines: found in the known pixels, read from files, brought to the size of a level."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import cv2
@@ -112,7 +113,7 @@ class MapFiles:
                     f"there is {names}. Put it there, or give one file as {self.setting}."
                 )
             file = found[0]
-        return to_tensor(read_picture(file)).mean(dim=1, keepdim=True)
+        return to_tensor(read_picture(file, math.inf)).mean(dim=1, keepdim=True)
 
 
 def resized(soft: Tensor, size: tuple[int, int], upsampler: StructureUpsampling) -> Tensor:
