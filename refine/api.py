@@ -10,6 +10,8 @@ Example::
 import functools
 import json
 import os
+import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from refine.config import InpaintConfig
+from refine.config import ConfigError, InpaintConfig
 from refine.core.memory import refine_in_memory
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
@@ -47,6 +49,8 @@ KEYWORDS = {
     "device": "device",
     "config_dir": "config_dir",
 }  # of load -> setting
+WORDS = (*InpaintConfig.model_fields, "preset", "config_dir", "output", "hydra")  # that an override may begin with
+_LOADING = threading.Lock()
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
 
 
@@ -101,11 +105,18 @@ def as_overrides(overrides: Sequence[str], keywords: Mapping[str, Any]) -> list[
         keywords: Values by their names in :data:`KEYWORDS`; None is left out.
 
     Raises:
-        TypeError: If a keyword is unknown.
+        TypeError: If a keyword is unknown, or a value of another kind.
+        ConfigError: If an override is for the command line alone.
     """
     for key in keywords:
         if key not in KEYWORDS:
             raise TypeError(f"there is no keyword '{key}'; there are: {', '.join(KEYWORDS)}.")
+    for override in overrides:
+        if not isinstance(override, str):
+            raise TypeError(f"overrides are text, such as 'refiner.steps=30'; got {override!r}.")
+        name = re.split(r"[.=]", override.lstrip("+~"))[0]
+        if "=" in override and name not in WORDS:
+            raise ConfigError(f"{override}: this is for the command line; from Python there are {', '.join(WORDS)}.")
     named = overrides and "=" not in overrides[0]
     first = [f"backbone={overrides[0]}", *overrides[1:]] if named else list(overrides)
     return first + [f"{KEYWORDS[key]}={_written(key, value)}" for key, value in keywords.items() if value is not None]
@@ -113,13 +124,22 @@ def as_overrides(overrides: Sequence[str], keywords: Mapping[str, Any]) -> list[
 
 def _written(key: str, value: Any) -> str:
     """A value in Hydra's grammar; paths are taken as they are."""
-    if key in ("weights", "config_dir"):
+    if key in ("weights", "config_dir", "device"):
         return str(value)
-    return json.dumps(list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value)
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    try:
+        return json.dumps(list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else plain)
+    except TypeError:
+        raise TypeError(f"{key} must be a number, a text or a list of such; got {type(value).__name__}.") from None
+
+
+def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, InpaintConfig]:
+    with _LOADING:  # threads that come at once need one network, not one each
+        return _loaded(overrides)
 
 
 @functools.lru_cache(maxsize=2)
-def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, InpaintConfig]:
+def _loaded(overrides: tuple[str, ...]) -> tuple[Refiner, InpaintConfig]:
     config = InpaintConfig.compose(overrides)
     return make_refiner(config), config
 

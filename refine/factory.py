@@ -1,5 +1,6 @@
 """Configuration -> objects: the backbone, its refiner, and how masks are read or drawn."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -19,6 +20,8 @@ from refine.data.masks import KINDS, MaskGenerator
 from refine.data.pairs import ImageMaskPair
 from refine.io.mask import MaskOptions
 from refine.weights.download import cached
+
+_DTYPE = threading.RLock()  # the default dtype is that of all threads
 
 
 def make_refiner(config: RefinerConfig) -> Refiner:
@@ -95,13 +98,14 @@ def make_backbone(section: Mapping[str, Any], tiny: bool = False) -> FrontRear:
 
 @contextmanager
 def _weights_in_float32() -> Iterator[None]:
-    """Modules are made in torch's default dtype, which the calling program may have set to another."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    """Modules are made in torch's default dtype, which the calling program may have set to another; one at a time."""
+    with _DTYPE:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def mask_generator(config: PredictConfig) -> MaskGenerator | None:

@@ -2,8 +2,11 @@
 
 import inspect
 import os
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +28,7 @@ HOLE = hole()
 @pytest.fixture(autouse=True)
 def empty_cache():
     """Each test loads its own model."""
-    api._cached.cache_clear()
+    api._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -57,10 +60,6 @@ def test_a_loaded_refiner_works_in_memory(tiny, image):
     assert [level.prediction.shape[-2:] for level in result.levels] == [(20, 24), (40, 48)]
     assert refiner.backbone(image[None], mask).shape == (1, 3, 40, 48)
     assert refiner.to("cpu") is refiner
-
-
-def test_load_without_paths_of_files_needs_none(tiny):
-    assert refine.load(*tiny, "input=x").steps == (2,)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_empty_and_full_masks_are_told(tiny, image, full):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_the_programs_default_dtype_does_not_matter(tiny, dtype):
     expected = refine.inpaint(photo(), HOLE, *tiny)
-    api._cached.cache_clear()
+    api._loaded.cache_clear()
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -363,7 +362,7 @@ def test_the_output_is_no_reason_to_load_again(tmp_path, tiny, monkeypatch):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_loaded_and_used_in_any_mode(tiny, image, mode):
     expected = refine.inpaint(image, HOLE, *tiny)
-    api._cached.cache_clear()
+    api._loaded.cache_clear()
     with mode():
         assert torch.equal(refine.inpaint(image.clone(), HOLE, *tiny), expected)
     assert torch.equal(refine.inpaint(image, HOLE, *tiny), expected)  # weights loaded there serve here
@@ -511,3 +510,69 @@ def test_inpaint_with_keywords(tiny):
     )
     with pytest.raises(TypeError, match="no keyword 'stepz'"):
         refine.inpaint(photo(), HOLE, *tiny, stepz=0)
+
+
+# What a program runs into
+
+
+def test_settings_of_the_command_line_are_refused(tiny):
+    for override in ("memory=8GiB", "data.megapixels=200", "threads=2", "masks=thick", "+x=1"):
+        with pytest.raises(ConfigError, match=r"this is for the command line; from Python there are backbone"):
+            refine.load(*tiny, override)
+    with pytest.raises(TypeError, match=r"overrides are text, such as .refiner\.steps=30.; got 3"):
+        refine.load("mini", 3)
+
+
+def test_keywords_take_what_programs_have(tiny):
+    refiner = refine.load(*tiny, steps=np.int64(3), lr=np.array([0.1, 0.2]), device=torch.device("cpu"))
+    assert refiner.steps == (3,) and refiner.lr == (0.1, 0.2)
+    with pytest.raises(TypeError, match="precision must be a number, a text or a list of such; got dtype"):
+        refine.load(*tiny, precision=torch.bfloat16)
+
+
+@pytest.mark.parametrize("setting", ["gradient_checkpointing", "compile", "deterministic", "tf32"])
+def test_switches_are_true_or_false(tiny, setting):
+    name = setting if setting == "deterministic" else f"refiner.{setting}"
+    with pytest.raises(ConfigError, match=f"{setting}=maybe: expected true or false"):
+        refine.load(*tiny, f"{name}=maybe")
+
+
+def test_a_refiner_of_arrays_says_which_function_takes_them(tiny):
+    image, mask = photo(), hole()
+    with pytest.raises(TypeError, match=r"must be tensors; got ndarray and ndarray.*use refine\.inpaint"):
+        refine.load(*tiny)(image, mask)
+    image, mask = torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
+    with pytest.raises(ValueError, match="key must be one name or one per image, 2; got 1"):
+        refine.load(*tiny)(image, mask, key=["a"])
+
+
+def test_a_color_that_stands_for_no_color_is_transparent_in_a_pil_image_too(tmp_path, tiny):
+    pixels = photo()
+    pixels[4:12, 4:12] = (255, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=(255, 0, 255))
+    with Image.open(tmp_path / "a.png") as keyed:
+        result = refine.inpaint(keyed, hole(), *tiny)
+    path = refine.inpaint(tmp_path / "a.png", hole(), *tiny)
+    assert result.mode == "RGBA" and "transparency" not in result.info
+    with Image.open(path) as expected:
+        assert np.array_equal(np.asarray(result), np.asarray(expected.convert("RGBA")))
+
+
+def test_threads_that_come_at_once_load_one_network(tiny, monkeypatch):
+    made = []
+    monkeypatch.setattr(api, "make_refiner", lambda config: made.append(time.sleep(0.1)) or SimpleNamespace())
+    api._loaded.cache_clear()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: api._cached(tuple(tiny)), range(4)))
+    api._loaded.cache_clear()
+    assert len(made) == 1 and all(each is found[0] for each in found)
+
+
+def test_loads_at_once_leave_the_default_dtype(tiny):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            dtypes = [refiner.backbone.dtype for refiner in threads.map(lambda _: refine.load(*tiny), range(8))]
+        assert torch.get_default_dtype() == torch.float64 and set(dtypes) == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -29,7 +29,7 @@ class Desk:
     Attributes:
         photo: Photo, if there is one.
         mask: ``(H, W)`` bool of a mask file, True = hole, and the file's name.
-        painting: ``(h, w, 4)`` uint8 RGBA of the brush at the latest run.
+        painting: ``(h, w)`` uint8 opacity of the brush's strokes at the latest run.
         work: Latest refinement.
     """
 
@@ -170,18 +170,19 @@ class Line:
         self._thread = threading.Thread(target=self._serve, name="refine app", daemon=True)
         self._thread.start()
 
-    def join(self, make: Callable[[], Work]) -> Work:
+    def join(self, make: Callable[[], Work], replaced: Work | None = None) -> Work:
         """Put a work at the end of the line.
 
         Args:
             make: Function that makes it, called if there is room.
+            replaced: Work that the caller stops afterwards, whose place does not count; None for none.
 
         Raises:
             ValueError: If too many wait.
         """
         with self._lock:
             self._works = [work for work in self._works if not work.ended.is_set()]
-            if len(self._works) > self.waiting:
+            if sum(work is not replaced for work in self._works) > self.waiting:
                 raise ValueError(f"As many photos wait already as may ({self.waiting}, waiting=); try again later.")
             self._works.append(work := make())
         self._queue.put(work)

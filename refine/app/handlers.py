@@ -12,7 +12,7 @@ import numpy as np
 from refine.app.desks import Desk, Desks, Line
 from refine.app.networks import Networks
 from refine.app.page import Parts
-from refine.app.photos import Upload, jpeg, painted_hole, read_hole, read_photo, with_hole
+from refine.app.photos import Upload, drawn, jpeg, painted_hole, read_hole, read_photo, with_hole
 from refine.app.status import report, status
 from refine.app.words import list_of
 from refine.app.work import Work
@@ -80,29 +80,30 @@ class Handlers:
     def take_mask(self, token: str, path: str, painted: dict[str, Any] | None) -> Update:
         """A mask file was dropped; what was painted stays."""
         _, desk = self.desks.open(token)
-        upload = _upload(path)
         try:
+            upload = _upload(path)
             if desk.photo is None:
                 raise ValueError("Load the photo first, then its mask.")
             hole, notes = read_hole(upload, desk.photo, MaskOptions(*self.config.mask_options))
         except ValueError as error:
             return {self.parts.mask: None, self.parts.about: self._about(desk, [str(error)])}
         desk.mask = hole, upload.name
-        return self._input(desk, _layer(painted), notes)
+        return self._input(desk, _strokes(painted), notes)
 
     def drop_mask(self, token: str, painted: dict[str, Any] | None) -> Update:
         """The mask file is taken away."""
         _, desk = self.desks.open(token)
         desk.mask = None
-        return self._input(desk, _layer(painted))
+        return self._input(desk, _strokes(painted))
 
     def start(
         self, token: str, painted: dict[str, Any] | None, transparent: bool, backbone: str, preset: str
     ) -> Update:
         """The button was pressed."""
         _, desk = self.desks.open(token)
+        strokes = _strokes(painted)
         try:
-            hole = self._hole(desk, _layer(painted), transparent)
+            hole = self._hole(desk, strokes, transparent)
             photo = desk.photo
             assert photo is not None
 
@@ -110,11 +111,11 @@ class Handlers:
                 refiner = self.networks.refiner
                 return Work(photo, hole, (backbone, preset), lambda: refiner(backbone, preset), self.config.side)
 
-            desk.stop()
-            work = self.line.join(make)
+            work = self.line.join(make, desk.work)
         except ValueError as error:
             return {self.parts.about: self._about(desk, [str(error)])}
-        desk.painting = _layer(painted)
+        desk.stop()  # not before: if the line is full, the user keeps the work that is under way
+        desk.painting = strokes
         desk.begin(work)
         return {self.parts.about: self._about(desk), **self._output(desk)}
 
@@ -140,11 +141,11 @@ class Handlers:
         _, desk = self.desks.open(token)
         return _pair(desk, left, right)
 
-    def _hole(self, desk: Desk, layer: np.ndarray | None, transparent: bool) -> np.ndarray:
+    def _hole(self, desk: Desk, strokes: np.ndarray | None, transparent: bool) -> np.ndarray:
         photo = desk.photo
         if photo is None:
             raise ValueError("Load a photo first.")
-        hole = painted_hole(layer, photo.size)
+        hole = painted_hole(strokes, photo)
         if desk.mask is not None:
             hole |= desk.mask[0]
         if transparent and photo.transparent is not None:
@@ -153,13 +154,13 @@ class Handlers:
             raise ValueError("There is no hole yet: paint over what is to be filled, or load a mask.")
         return hole
 
-    def _input(self, desk: Desk, layer: np.ndarray | None, notes: Sequence[str] = ()) -> Update:
+    def _input(self, desk: Desk, strokes: np.ndarray | None, notes: Sequence[str] = ()) -> Update:
         """The upper half of the page: photo, mask, what is known of them."""
         p, photo = self.parts, desk.photo
         value = None
         if photo is not None:
             ground = str(desk.put("photo", "photo.jpg", jpeg(with_hole(photo, desk.mask and desk.mask[0]))))
-            layers = [] if layer is None or layer.shape[:2] != photo.shown.shape[:2] else [layer]
+            layers = [] if strokes is None or strokes.shape != photo.shown.shape[:2] else [drawn(strokes)]
             value = {"background": ground, "layers": layers, "composite": None}
         return {
             p.photo: None,
@@ -183,7 +184,7 @@ class Handlers:
             return shown
         names = list(work.views)
         right = next((name for name in FIRST if name in names), None)
-        left = "plain" if "plain" in names and right != "plain" else "hole"
+        left = next((name for name in ("plain", "hole") if name in names and name != right), right)
         files = [
             gr.update(value=str(desk.put("work", name, data)), label=f"Download {Path(name).suffix[1:]}", visible=True)
             for name, data in work.files.items()
@@ -210,17 +211,22 @@ class Handlers:
 
 
 def _upload(path: str) -> Upload:
-    """The bytes of an uploaded file, which then leaves the disk."""
+    """The bytes of an uploaded file.
+
+    The file stays, because another user who uploads the same one has it at the same path; Gradio deletes it later
+    (``delete_cache``).
+    """
     file = Path(path)
-    upload = Upload(file.name, file.read_bytes())
-    file.unlink()
-    return upload
+    try:
+        return Upload(file.name, file.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{file.name} is no longer on the server: load the file again.") from None
 
 
-def _layer(painted: dict[str, Any] | None) -> np.ndarray | None:
-    """The strokes alone; the editor's own copy of the photo is not looked at."""
-    layers = (painted or {}).get("layers") or []
-    return layers[0] if layers else None
+def _strokes(painted: dict[str, Any] | None) -> np.ndarray | None:
+    """``(h, w)`` uint8 opacity of the strokes; their color, and the editor's own copy of the photo, tell nothing."""
+    layers = (painted or {}).get("layers") or [None]
+    return None if layers[0] is None else layers[0][..., 3].copy()  # a view would keep the colors in memory
 
 
 def _pair(desk: Desk, left: str | None, right: str | None) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from refine.data.dataset import PairDataset
 from refine.data.pairs import Failure, ImageMaskPair
 from refine.inference.panels import HOLE, shown_size
 from refine.io.encode import check_format, encode
-from refine.io.formats import FORMATS, MEGAPIXELS, WRITTEN, open_image
+from refine.io.formats import FORMATS, WRITTEN, open_image
 from refine.io.mask import MaskOptions, examine_mask
 from refine.io.picture import Picture, read_picture
 from refine.io.transparency import doubt, invisible
@@ -101,11 +101,7 @@ def read_photo(upload: Upload, megapixels: float, side: int, format: str) -> Pho
         UnreadableImage: The file is no image that can be read.
         ValueError: The photo is too large.
     """
-    try:
-        with open_image(io.BytesIO(upload.data), math.inf) as image:
-            width, height, own = image.width, image.height, _FORMATS.get(image.format or "", format)
-    except Exception:  # decoders answer damaged files with nearly any exception; the reader says why
-        width, height, own = 0, 0, format
+    height, width, own = _header(upload) or (0, 0, "")
     if width * height > megapixels * 1e6:
         raise ValueError(
             f"{upload.name} is {width}x{height}, {width * height / 1e6:.0f} megapixels; this page takes up to "
@@ -114,7 +110,7 @@ def read_photo(upload: Upload, megapixels: float, side: int, format: str) -> Pho
     with noticed() as notes:
         picture = read_picture(upload, megapixels)
     try:
-        check_format(picture, own)
+        check_format(picture, own := _FORMATS.get(own, format))
     except ValueError:  # such as 16 bits of JPEG 2000
         own = format
     bits = 8 * picture.pixels.itemsize
@@ -136,32 +132,50 @@ def read_hole(upload: Upload, photo: Photo, options: MaskOptions) -> tuple[np.nd
         UnreadableImage: The file is no image that can be read.
         ValueError: It has another size than the photo, or looks like a photo itself.
     """
-    mask = read_picture(upload, max(MEGAPIXELS, math.prod(photo.size) / 1e6))  # a mask of its photo's size is welcome
-    (height, width), (mask_height, mask_width) = photo.size, mask.size
+    header = _header(upload)
+    if header and sorted(header[:2]) != sorted(photo.size):  # EXIF may turn it, which shows when it is decoded
+        raise _other_size(upload, header[:2], photo)
+    mask = read_picture(upload, math.inf)  # it has as many pixels as the photo, or is no image
     if mask.size != photo.size:
-        raise ValueError(
-            f"the mask {upload.name} is {mask_width}x{mask_height}, but the photo {photo.upload.name} is "
-            f"{width}x{height}. Masks are never resized: make them the same size."
-        )
+        raise _other_size(upload, mask.size, photo)
     picture = read_picture(photo.upload, math.inf)  # as it was read before
     reading = examine_mask(mask, upload.name, options, picture)
     found = doubt(reading.hole, picture, options.invert)
     return reading.hole, [text for text in (reading.note, found and f"the mask {found}") if text]
 
 
-def painted_hole(layer: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+def painted_hole(strokes: np.ndarray | None, photo: Photo) -> np.ndarray:
     """Where the brush was, at the size of the photo.
 
     Args:
-        layer: ``(h, w, 4)`` uint8 RGBA, the strokes alone, at the size of the page; None for none.
-        size: ``(H, W)`` of the photo, px.
+        strokes: ``(h, w)`` uint8 opacity of the strokes, of the size of ``photo.shown``; None for none.
+        photo: Photo that was painted on.
 
     Returns:
         ``(H, W)`` bool, True = hole.
+
+    Raises:
+        ValueError: The strokes have another size.
     """
-    if layer is None or not layer[..., 3].any():
-        return np.zeros(size, bool)
-    return np.asarray(cv2.resize(layer[..., 3], size[::-1], interpolation=cv2.INTER_LINEAR) >= _OPAQUE)
+    if strokes is None or not strokes.any():
+        return np.zeros(photo.size, bool)
+    (height, width), (shown_height, shown_width) = strokes.shape, photo.shown.shape[:2]
+    if (height, width) != (shown_height, shown_width):
+        raise ValueError(
+            f"the strokes are {width}x{height}, but the photo on the page is {shown_width}x{shown_height}: load the "
+            "page again and paint once more."
+        )
+    return np.asarray(cv2.resize(strokes, photo.size[::-1], interpolation=cv2.INTER_LINEAR) >= _OPAQUE)
+
+
+def drawn(strokes: np.ndarray) -> np.ndarray:
+    """Strokes as a layer of the page's editor, ``(h, w, 4)`` uint8 RGBA.
+
+    Args:
+        strokes: ``(h, w)`` uint8 opacity.
+    """
+    colors = np.full((*strokes.shape, 3), np.rint(np.array(HOLE) * 255), np.uint8)
+    return np.dstack([colors, strokes])
 
 
 def make_sample(photo: Photo, hole: np.ndarray) -> Sample:
@@ -204,6 +218,22 @@ def jpeg(pixels: np.ndarray) -> bytes:
     """
     Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG", quality=92, subsampling=0)
     return file.getvalue()
+
+
+def _header(upload: Upload) -> tuple[int, int, str] | None:
+    """Height and width, px, and Pillow's name of the format, with no pixel decoded; None for what is no image."""
+    try:
+        with open_image(io.BytesIO(upload.data), math.inf) as image:
+            return image.height, image.width, image.format or ""
+    except Exception:  # decoders answer damaged files with nearly any exception; read_picture says why
+        return None
+
+
+def _other_size(mask: Upload, size: tuple[int, int], photo: Photo) -> ValueError:
+    return ValueError(
+        f"the mask {mask.name} is {size[1]}x{size[0]}, but the photo {photo.upload.name} is "
+        f"{photo.size[1]}x{photo.size[0]}. Masks are never resized: make them the same size."
+    )
 
 
 def _shown(picture: Picture, side: int) -> np.ndarray:

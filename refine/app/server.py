@@ -61,7 +61,7 @@ def serving(overrides: Sequence[str], backbones: Sequence[str]) -> Iterator[str]
 
 
 def _page(handlers: Handlers, keep: float) -> gr.Blocks:
-    """The page; uploads that nobody asked for again are deleted with their desk."""
+    """The page; Gradio deletes uploads after the time after which an idle desk is deleted, at least a minute."""
     with gr.Blocks(title="refine", analytics_enabled=False, delete_cache=(60, max(60, int(keep)))) as page:
         handlers.connect(page, lay_out(handlers.networks, handlers.config.upload))
     return page.queue(max_size=None, api_open=False, default_concurrency_limit=None)

@@ -33,6 +33,8 @@ def run(overrides: Sequence[str]) -> int:
     config = AppConfig.compose(overrides)
     if find_spec("gradio") is None:
         raise ConfigError("refine app needs gradio, which is not installed: pip install 'refine-inpainting[app]'.")
+    if config.backbones:
+        check(config.backbones, overrides)
     offered = config.backbones or ready(overrides)
     from refine.app.server import serving  # seconds, which a misspelled setting should not take
 
@@ -51,9 +53,29 @@ def ready(overrides: Sequence[str]) -> list[str]:
     Args:
         overrides: Hydra's ``key=value``.
     """
-    own = [override for override in overrides if override.startswith("config_dir=")]
+    own = _folders(overrides)
     return [
         row["name"]
         for row in entries(names_in("backbone", own), own)
         if "error" not in row and row["weights"]["state"] in READY
     ]
+
+
+def check(backbones: Sequence[str], overrides: Sequence[str]) -> None:
+    """Read the configuration of each backbone, so that a wrong name is told at the start.
+
+    Args:
+        backbones: Names of the backbones that the page shall offer.
+        overrides: Hydra's ``key=value``.
+
+    Raises:
+        ConfigError: If one cannot be read.
+    """
+    for row in entries(backbones, _folders(overrides)):
+        if "error" in row:
+            raise ConfigError(f"backbones=[{','.join(backbones)}]: {row['error']}")
+
+
+def _folders(overrides: Sequence[str]) -> list[str]:
+    """The overrides that say where own configurations are."""
+    return [override for override in overrides if override.startswith("config_dir=")]

@@ -1,5 +1,6 @@
 """Section of a configuration -> object."""
 
+import inspect
 import re
 import traceback
 from collections.abc import Iterator, Mapping
@@ -44,11 +45,24 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
         if isinstance(cause, ValueError):
             raise cause from None
         raise ConfigError(_fault(settings, error, cause)) from None
+    _check_switches(make.func, settings)
     try:
         return make(**paths, **arguments)
     except TypeError as error:  # an argument unknown or missing, or a value of the wrong kind
         values = ", ".join(f"{key}={value}" for key, value in settings.items() if key != "_target_")
         raise ConfigError(f"cannot build {settings.get('_target_')} from {values}: {error}") from error
+
+
+def _check_switches(target: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse words for what is true or false: Python takes any for true."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # of some of Python's own
+        return
+    for name, parameter in parameters.items():
+        kind, value = parameter.annotation, settings.get(name, True)
+        if kind in (bool, bool | None) and not isinstance(value, bool) and (value is not None or kind is bool):
+            raise ConfigError(f"{name}={value}: expected true or false.")
 
 
 def _fault(settings: Mapping[str, Any], error: HydraException, cause: BaseException | None) -> str:

@@ -1,5 +1,7 @@
 """Check of what a refiner is given, against the conventions of :mod:`refine.core.types`."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -11,8 +13,14 @@ def check_inputs(image: Tensor, mask: Tensor) -> None:
         mask: Mask, ``(B, 1, H, W)``.
 
     Raises:
+        TypeError: If one is no tensor.
         ValueError: If they break the conventions; the message says what was given, what is expected and what to change.
     """
+    if not (isinstance(image, Tensor) and isinstance(mask, Tensor)):
+        raise TypeError(
+            f"image and mask must be tensors; got {type(image).__name__} and {type(mask).__name__}. For files, arrays "
+            "and PIL images use refine.inpaint."
+        )
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point() or 0 in image.shape:
         raise ValueError(
             f"image must be float (B,3,H,W), RGB in [0,1]; got {_described(image)}. "
@@ -30,6 +38,22 @@ def check_inputs(image: Tensor, mask: Tensor) -> None:
         )
     if not (image.amin() >= 0 and image.amax() <= 1):  # written so that NaN fails too
         raise ValueError(f"image must be RGB in [0,1]; got {_described(image)}. Divide by its full scale.")
+
+
+def checked_keys(key: str | Sequence[str], count: int) -> Sequence[str]:
+    """A name for each image of a batch.
+
+    Args:
+        key: Name of all, or a list of names.
+        count: Number of images.
+
+    Raises:
+        ValueError: If there are more or fewer names than images.
+    """
+    keys = [key] * count if isinstance(key, str) else key
+    if len(keys) != count:
+        raise ValueError(f"key must be one name or one per image, {count}; got {len(keys)}.")
+    return keys
 
 
 def _described(tensor: Tensor) -> str:

@@ -14,6 +14,8 @@ from refine.core.choices import choice
 from refine.core.refiner import Refiner
 from refine.core.types import Refinement
 
+NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory object")
+
 
 class OutOfMemory(RuntimeError):
     """The image does not fit even with all that makes its refinement smaller and leaves the pixels as they are."""
@@ -122,5 +124,6 @@ def _smaller(refiner: Refiner) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch has a type for that on GPUs, and a sentence on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether memory ran out: torch has a type for that on GPUs, and sentences on CPUs, its own or oneDNN's."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in said for text in NO_MEMORY)

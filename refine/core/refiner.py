@@ -22,7 +22,7 @@ from refine.core.composite import composite
 from refine.core.execution import Execution
 from refine.core.graphs import Graphs
 from refine.core.history import Tell
-from refine.core.inputs import check_inputs
+from refine.core.inputs import check_inputs, checked_keys
 from refine.core.level_refinement import LevelRefinement, unrefined
 from refine.core.notices import warn_of_levels, warn_of_one_level
 from refine.core.numerics import numerics
@@ -171,7 +171,7 @@ class Refiner:
         device = self.backbone.device
         check_graph(self.graph, device)
         dtype = torch.promote_types(image.dtype, torch.float32)
-        keys = [key] * image.shape[0] if isinstance(key, str) else key
+        keys = checked_keys(key, image.shape[0])
         # Inference tensors cannot take part in differentiation; leaving the mode and cloning makes ordinary ones.
         no_autocast = torch.autocast(device.type, enabled=False)
         exact = numerics(device, self.tf32, self.deterministic)

@@ -1,5 +1,6 @@
 """Images and masks inside tar files, in the layout of webdataset: ``x.png`` with ``x.mask.png``."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from refine.io.tar import Member, contents, expand
 PART = "part of a sample that is neither its image nor its mask"
 DRAWN = "mask in a tar, while masks are drawn"
 BESIDE = "image beside tar files"
+COMPRESSED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def tar_files(input: str) -> list[Path]:
@@ -24,6 +26,19 @@ def tar_files(input: str) -> list[Path]:
     if source.is_dir():
         return [] if image_files(source) else sorted(file for file in source.iterdir() if _is_tar(file))
     return expand(input) if source.suffix.lower() == ".tar" else []
+
+
+def refuse_compressed(input: str) -> None:
+    """Refuse a compressed tar: its files have no place of their own in it, from which they could be read.
+
+    Args:
+        input: Path of any input, or a pattern of several.
+
+    Raises:
+        ValueError: It is a compressed tar.
+    """
+    if input.lower().endswith(COMPRESSED) and (files := [file for file in expand(input) if os.path.isfile(file)]):
+        raise ValueError(f"input={files[0]}: a compressed tar; unpack it, or make it without compression.")
 
 
 def pairs_in_tars(source: Path, tars: Sequence[Path], generator: MaskGenerator | str | None, output: Path) -> Listing:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from refine.data.archives import pairs_in_tars, tar_files
+from refine.data.archives import pairs_in_tars, refuse_compressed, tar_files
 from refine.data.folders import (
     LONELY_TRUTH,
     Masks,
@@ -48,6 +48,7 @@ def find_pairs(
     Raises:
         ValueError: The input does not exist or holds nothing, or two pairs would write one result.
     """
+    refuse_compressed(input)
     source, tars = Path(input).expanduser(), tar_files(input)
     if mask is not None and masks is not None:
         raise ValueError("mask= (one file) and masks= (a folder) exclude each other; give one of them.")

@@ -1,13 +1,29 @@
 """Images and masks listed in a CSV file with the columns ``image``, ``mask`` and possibly ``name`` and ``truth``."""
 
 from collections import Counter
+from collections.abc import Sequence, Set
 from csv import DictReader
 from csv import Error as CsvError
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from refine.data.masks import MaskGenerator
 from refine.data.names import on_disk
 from refine.data.pairs import Failure, ImageMaskPair, Listing, checked_key
+
+
+class Row(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        line: Number of its last line in the file.
+        cells: Values by column.
+        surplus: Values beyond the last column.
+    """
+
+    line: int
+    cells: dict[str, str]
+    surplus: list[str]
 
 
 def pairs_in_manifest(manifest: Path, generator: MaskGenerator | str | None) -> Listing:
@@ -18,7 +34,7 @@ def pairs_in_manifest(manifest: Path, generator: MaskGenerator | str | None) -> 
         generator: Generator of the masks, or ``"alpha"``; None to read those of the column ``mask``.
 
     Raises:
-        ValueError: The file is no CSV, lacks a column, or names a result outside the output folder.
+        ValueError: The file is no CSV, lacks a column or rows, or names a result outside the output folder.
     """
     columns, rows = _table(manifest)
     needed = {"image"} if generator else {"image", "mask"}
@@ -27,23 +43,37 @@ def pairs_in_manifest(manifest: Path, generator: MaskGenerator | str | None) -> 
             f"input={manifest}: needs the columns {','.join(sorted(needed))}[,name,truth]; got "
             f"{','.join(columns) or 'nothing'}."
         )
-    uses = Counter(row["image"] for row in rows)
+    if not rows:
+        raise ValueError(f"input={manifest}: has no rows; below the header give a line for each image.")
+    uses = Counter(row.cells["image"] for row in rows)
     listing = Listing()
-    for line, row in enumerate(rows, start=2):
-        place = f"{manifest.name}:{line}"
-        if all(row[name] for name in needed):
-            listing.pairs.append(_pair(manifest.parent, row, generator, place, shared=uses[row["image"]] > 1))
+    for row in rows:
+        place = f"{manifest.name}:{row.line}"
+        if fault := _fault(row, columns, needed):
+            listing.failures.append(Failure(place, fault))
         else:
-            listing.failures.append(Failure(place, f"lacks an image or a mask: {dict(row)}"))
+            shared = uses[row.cells["image"]] > 1
+            listing.pairs.append(_pair(manifest.parent, row.cells, generator, place, shared))
     return listing
 
 
-def _table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _fault(row: Row, columns: Sequence[str], needed: Set[str]) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    if any(row.surplus):  # empty cells at the end, as spreadsheets write them, lose nothing
+        return (
+            f"line {row.line} has {len(columns) + len(row.surplus)} cells, the header has {len(columns)}; put quotes "
+            "around a value that holds a comma"
+        )
+    return "" if all(row.cells[name] for name in needed) else f"lacks an image or a mask: {row.cells}"
+
+
+def _table(manifest: Path) -> tuple[list[str], list[Row]]:
     """Columns and rows."""
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as stream:
             reader = DictReader(stream)
-            return list(reader.fieldnames or []), list(reader)
+            columns = list(reader.fieldnames or [])
+            return columns, [Row(reader.line_num, surplus=list(row.pop(None, [])), cells=row) for row in reader]
     except (OSError, UnicodeDecodeError, CsvError) as error:
         raise ValueError(f"input={manifest}: cannot be read as UTF-8 CSV ({error}).") from None
 

@@ -52,20 +52,25 @@ def write_masks(
         try:
             picture = read_picture(pair.image, megapixels)
             mask = generator(pair.key, picture.size if side is None else square(picture, side).size)
+            data = _packed(mask, output / f"{pair.key}.png", overwrite)
         except (ValueError, OSError) as error:
             failures.append(Failure(pair.key, str(error)))
             continue
         file = output / f"{pair.key}.png"
-        data = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()
-        if not overwrite and file.exists() and file.read_bytes() != data:
-            failures.append(Failure(pair.key, f"{file} is there and is another mask; overwrite=true replaces it."))
-            continue
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, data, output)
         hashes[pair.key] = mask_hash(pair.key, mask)
     digest = joint_hash(hashes.values())
     write_atomic(output / RECORD, json.dumps({**settings, "n": len(hashes), "hash": digest}, indent=1).encode(), output)
     return len(hashes), digest, failures
+
+
+def _packed(mask: np.ndarray, file: Path, overwrite: bool) -> bytes:
+    """A mask as PNG, if its file is not there yet or is the same."""
+    data = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()
+    if not overwrite and file.exists() and file.read_bytes() != data:
+        raise ValueError(f"{file} is there and is another mask; overwrite=true replaces it.")
+    return data
 
 
 def _check_record(output: Path, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,10 +82,11 @@ def take_account(request: Request, run_folder: RunFolder) -> Account:
     return Account(rows, failures, [key for key in keys.values() if key not in rows and key not in failures])
 
 
-def say_part(part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
+def say_part(request: Request, part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
     """End of a shard that others will conclude: say what is done and what is missing.
 
     Args:
+        request: Work of the whole run.
         part: Work of this shard.
         run_folder: Run folder of the results.
         outcome: How the prediction ended.
@@ -95,6 +96,11 @@ def say_part(part: Request, run_folder: RunFolder, outcome: Outcome) -> int:
     """
     account = take_account(part, run_folder)
     _say_failures(list(account.failures.values()))
+    if others := run_folder.of_other_settings(request.name(pair) for pair in request.pairs):
+        log.warning(
+            "of other settings: %d results of this run, such as %s; run their shards too, with overwrite=true",
+            len(others), others[0],
+        )  # fmt: skip
     _say_outcome(run_folder, outcome, account, len(account.failures))
     run_folder.release()
     return int(bool(account.missing or account.failures))
@@ -113,20 +119,33 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
     rows, failures = list(account.rows.values()), [*request.failures, *account.failures.values()]
     if not outcome.stopped:
         failures += [Failure(key, outcome.reason) for key in account.missing]
-    run_folder.close(rows, failures)
     _say_failures(failures)
     _say_unused(request.unused)
-    summary = summarize(rows)
+    lacking = _written(run_folder, lambda: run_folder.close(rows, failures))
+    summary = summarize(rows, refines=config.pyramid.get("max_levels") != 1)
     summary |= {"not_used": count_unused(request.unused)} if request.unused else {}
-    lacking: list[Failure] = []
     if not outcome.stopped:
-        scores, lacking = _set_scores(request, run_folder, set(account.rows), config)
-        summary |= scores
-    run_folder.write_summary(summary)
+        scores, missing = _set_scores(request, run_folder, set(account.rows), config)
+        summary, lacking = summary | scores, lacking + missing
+    lacking += _written(run_folder, lambda: run_folder.write_summary(summary))
     for line in summary_lines(summary):
         log.info("%s", line)
     _say_outcome(run_folder, outcome, account, len(failures))
     return Conclusion(rows, [*failures, *lacking], summary)
+
+
+def _written(run_folder: RunFolder, write: Callable[[], None]) -> list[Failure]:
+    """Write a table; what is wrong with that is told, and ends nothing: the results are there."""
+    try:
+        write()
+    except OSError as error:
+        reason = (
+            f"output={run_folder.output} cannot be written ({error.strerror}); make room, run the same command again."
+        )
+        failure = Failure("tables", reason)
+        _say_failures([failure])
+        return [failure]
+    return []
 
 
 def _say_failures(failures: Sequence[Failure]) -> None:

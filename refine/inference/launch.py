@@ -9,6 +9,7 @@ the caller's. Launchers send :func:`task` to wherever a job runs: a process, a n
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from refine.io.files import write_atomic
 
 JOBS = "jobs.json"
 STOP = "stopped"  # beside it: the exit status of what ended the jobs early; none of the terminal's begins any more
+BEGUN = "begun"  # beside it, as soon as a job has begun
 INTERRUPTED = "interrupted"
 SHARED = ", several jobs at once"  # end of a machine's name, whose seconds are not those of one job alone
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
@@ -69,6 +71,9 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
 
     Returns:
         130 after Ctrl-C, 143 after SIGTERM, else 0.
+
+    Raises:
+        ConfigError: If the launcher failed before a job began.
     """
     if not jobs:
         return 0
@@ -91,7 +96,14 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
             with contextlib.suppress(KeyboardInterrupt):  # another one ends the jobs, with this process
                 process.wait()  # until the jobs at work have concluded
         return 130
-    return _stopped(folder) or (status if status in STOPPED else 0)
+    if stopped := _stopped(folder) or (status if status in STOPPED else 0):
+        return stopped
+    if status and not (folder / BEGUN).exists():  # no job can say what is wrong
+        raise ConfigError(
+            f"{' '.join(launcher)}: ended with status {status} before a job began. What it said stands above, and its "
+            f"files lie in {folder}; change what it names, and run the same command again."
+        )
+    return 0
 
 
 def write_jobs(jobs: Sequence[Job], folder: Path) -> None:
@@ -104,7 +116,8 @@ def write_jobs(jobs: Sequence[Job], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {job.name: {**asdict(job), "output": str(job.output)} for job in jobs}
     write_atomic(folder / JOBS, json.dumps(content, indent=1).encode(errors="surrogateescape"), folder)
-    (folder / STOP).unlink(missing_ok=True)
+    for name in (STOP, BEGUN):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _stop(folder: Path, status: int) -> None:
@@ -130,17 +143,26 @@ def say_interrupted(command: str, done: int, count: int, what: str) -> None:
 
 
 def check_launcher(name: str) -> None:
-    """Check that there is such a launcher, and that it is installed.
+    """Check that there is such a launcher, that it is installed, and that SLURM is there if it needs it.
 
     Args:
         name: Name of a file in ``configs/launcher``.
 
     Raises:
-        ConfigError: If there is none, or a package is missing.
+        ConfigError: If there is none, or a package or SLURM is missing.
     """
     names = names_in("launcher")
     if name not in names:
         raise ConfigError(f"launcher={name}: expected one of {', '.join(names)}.")
+    _check_package(name)
+    if name == "submitit_slurm" and shutil.which("srun") is None:  # submitit's own test, which ends in a traceback
+        raise ConfigError(
+            "launcher=submitit_slurm needs srun, which is not on this machine; use launcher=submitit_local or joblib, "
+            "or start the command where SLURM is."
+        )
+
+
+def _check_package(name: str) -> None:
     plugin = PLUGINS.get(name.partition("_")[0])
     with contextlib.suppress(ModuleNotFoundError):  # of the package that plugins lie in
         if plugin is None or find_spec(f"hydra_plugins.{plugin}"):
@@ -164,8 +186,7 @@ def task(config: DictConfig) -> int:
         SystemExit: If it was told to stop, and is no process of the terminal: nobody told the launcher.
     """
     folder = Path(config.jobs)
-    content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[config.job]
-    job = Job(**{**content, "output": Path(content["output"])})
+    job = _begin(folder, config.job)
     told = _is_told(HydraConfig.get().launcher["_target_"] if HydraConfig.initialized() else "")
     try:
         if told:
@@ -191,6 +212,13 @@ def task(config: DictConfig) -> int:
     if status in STOPPED and not told:
         raise SystemExit(status)
     return status
+
+
+def _begin(folder: Path, name: str) -> Job:
+    """The job of this name; it is noted that one has begun."""
+    content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[name]
+    (folder / BEGUN).touch()
+    return Job(**{**content, "output": Path(content["output"])})
 
 
 def _predict(overrides: Sequence[str]) -> tuple[int, str]:

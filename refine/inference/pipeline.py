@@ -248,7 +248,7 @@ def finish(session: Session, outcome: Outcome) -> int:
     """
     request, folder, loggers = session.request, session.run_folder, session.loggers
     if session.config.shard is not None:
-        status = outcome.stopped or say_part(session.part, folder, outcome)
+        status = outcome.stopped or say_part(request, session.part, folder, outcome)
         if session.config.gather is None and not take_account(request, folder).missing:  # the last shard
             with _loggers(session):
                 return finish(replace(session, config=session.config.model_copy(update={"shard": None})), outcome)

@@ -1,8 +1,11 @@
 """Rows of results: a line of JSON each while a run is at work, one table at its end."""
 
 import csv
+import errno
 import io
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,25 @@ def read_rows(folder: Path) -> Rows:
     return rows
 
 
+def append_row(file: Path, row: Mapping[str, Any]) -> None:
+    """Add a row as one line, safe on the disk when this returns.
+
+    Args:
+        file: File of the rows of one process.
+        row: Plain values by name.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    with file.open("ab", buffering=0) as stream:
+        # The line break comes first: a line that a kill cut short must not swallow this one. Written at once, so that
+        # the lines of two runs do not mix.
+        line = f"\n{json.dumps(row)}".encode()
+        if stream.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(stream.fileno())
+
+
 def joined(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row of several of one result: the latest, with what earlier ones of the same inputs know beyond it.
 
@@ -43,3 +65,16 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) 
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def without_nan(value: Any) -> Any:
+    """Plain values with None for numbers that are not finite, which JSON does not know.
+
+    Args:
+        value: Numbers and texts, in mappings and lists of any depth.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,7 +17,6 @@ holds the result's hash; so after a kill a result is finished exactly if its fil
 """
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -33,7 +32,7 @@ import yaml
 from refine.config import PredictConfig
 from refine.data.pairs import Failure
 from refine.inference.differences import different_inputs, different_settings
-from refine.inference.rows import Rows, as_csv, joined, read_rows
+from refine.inference.rows import Rows, append_row, as_csv, joined, read_rows, without_nan
 from refine.io.files import RUN_FOLDER, Lock, hash_file, hash_settings, kept_id, new_id, write_atomic
 
 TABLE, JOB = "rows.csv", "job.json"
@@ -95,7 +94,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write means, gains and verdicts."""
-        self.write("summary.json", json.dumps(summary, indent=1))
+        self.write("summary.json", json.dumps(without_nan(summary), indent=1, allow_nan=False))
 
     def run_id(self, given: str | None = None) -> str:
         """Id of this configuration's run for loggers that can continue one.
@@ -249,6 +248,11 @@ class RunFolder:
         candidates = {name: [row for row in self._rows_of(name) if self._is_current(row)] for name in names}
         return {name: joined(rows) for name, rows in candidates.items() if rows}
 
+    def of_other_settings(self, names: Iterable[str]) -> list[str]:
+        """Those of these results that are there and that no process of this configuration has made."""
+        made = {name for (name, _), rows in read_rows(self.folder).items() if any(map(self._is_current, rows))}
+        return [name for name in names if name not in made and os.path.lexists(self.output / name)]
+
     def close(self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure]) -> None:
         """Write ``rows.csv`` and ``failures.csv``, and :meth:`release` the folder.
 
@@ -256,10 +260,12 @@ class RunFolder:
             rows: Rows of all results that are there.
             failures: Images without a result, and why.
         """
-        self.write(TABLE, as_csv(rows))
-        reasons = [{"key": failure.key, "reason": failure.reason} for failure in failures]
-        self.write("failures.csv", as_csv(reasons, ["key", "reason"]))
-        self.release()
+        try:
+            self.write(TABLE, as_csv(rows))
+            reasons = [{"key": failure.key, "reason": failure.reason} for failure in failures]
+            self.write("failures.csv", as_csv(reasons, ["key", "reason"]))
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Let other runs in."""
@@ -288,10 +294,4 @@ class RunFolder:
         return read_rows(self.folder)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.folder / f"rows-{self.part}.jsonl").open("ab", buffering=0) as stream:
-            # The line break comes first: a line that a kill cut short must not swallow this one. Written at once, so
-            # that the lines of two runs do not mix.
-            line = f"\n{json.dumps(row)}".encode()
-            if stream.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(stream.fileno())
+        append_row(self.folder / f"rows-{self.part}.jsonl", row)

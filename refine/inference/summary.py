@@ -14,18 +14,19 @@ CONTROLS = ("plain", "upscaled")
 HEADLINES = ("psnr_hole_torchmetrics", "ssim_hole_refine", "sharpness_hole_refine")  # in the one line for the terminal
 
 
-def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize(rows: Sequence[Mapping[str, Any]], refines: bool = True) -> dict[str, Any]:
     """All a run has to say, as plain values.
 
     Args:
         rows: Rows of the run's results.
+        refines: Whether the run has further levels than the first, where an image is large enough.
 
     Returns:
         ``images`` (number and hash of their list), ``masks_hash`` where masks were drawn, ``scores`` by name with
         ``mean``, ``error`` (standard error of the mean) and ``n``, ``gain`` over each control likewise, from the same
-        images, ``nothing_refined`` (how many had levels and a hole but no pixel to compare), ``not_finite`` (how many
-        had a level without a finite iterate), ``verdicts`` (how many are better, worse and unsure), ``masks`` (how many
-        images have no hole and are unchanged, are all hole, or have a
+        images, ``nothing_refined`` (how many had levels and a hole but no pixel to compare), ``too_small`` (how many
+        had one level alone), ``not_finite`` (how many had a level without a finite iterate), ``verdicts`` (how many are
+        better, worse and unsure), ``masks`` (how many images have no hole and are unchanged, are all hole, or have a
         mask of an unusual kind), ``seconds`` and ``peak_memory_mib``.
     """
     names = [name for name in _scores(rows) if not name.startswith(tuple(f"{control}." for control in CONTROLS))]
@@ -34,6 +35,7 @@ def summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "scores": {name: _mean(row.get(name) for row in rows) for name in _scores(rows)},
         "gain": {control: _gains(rows, names, control) for control in CONTROLS},
         "nothing_refined": sum(int(row.get("nothing_refined") or 0) for row in rows),
+        "too_small": sum(row.get("levels") == 1 and row.get("hole_pixels") != 0 for row in rows) if refines else 0,
         "not_finite": sum(int(row.get("not_finite") or 0) > 0 for row in rows),
         "seconds": _mean(row.get("seconds") for row in rows),
         "peak_memory_mib": max((row.get("peak_memory_mib") or 0 for row in rows), default=0),
@@ -59,6 +61,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"nothing refined: {n} of {summary['images']['n']} images have holes too thin to be compared and keep the "
             f"plain prediction; {THIN_TOO} refines them too"
+        )
+    if n := summary["too_small"]:
+        lines.append(
+            f"too small: {n} of {summary['images']['n']} images have one level and keep the plain prediction; a "
+            "smaller pyramid.smallest_side gives more levels"
         )
     if n := summary["not_finite"]:
         lines.append(

@@ -27,7 +27,8 @@ def picture_of(image: Any) -> Picture:
     if isinstance(image, Image.Image):
         if image.mode not in PIL_MODES:
             raise ValueError(f"a PIL image must have mode {' '.join(PIL_MODES)}; got {image.mode}. Convert it first.")
-        image = planes_8(image) if image.mode in ("1", "P", "PA") else np.asarray(image)
+        keyed = image.mode in ("L", "RGB") and image.has_transparency_data  # one color stands for no color
+        image = planes_8(image) if keyed or image.mode in ("1", "P", "PA") else np.asarray(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image must be a path, PIL image, numpy array or torch tensor; got {type(image).__name__}.")
     planes = image[..., None] if image.ndim == 2 else image
@@ -50,8 +51,7 @@ def image_like(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image 
     if isinstance(like, np.ndarray):
         return planes.reshape(like.shape)
     result = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    same = result.mode == like.mode
-    result.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
+    result.info.update({key: value for key, value in like.info.items() if key != "transparency"})
     return result
 
 

@@ -222,6 +222,8 @@ def as_picture(values: np.ndarray, indices: np.ndarray | None = None) -> Picture
                 f"mask of {values.dtype} must have values in [0, 1]; got [{values.min()}, {values.max()}]. "
                 "Divide by what stands for white."
             )
+        if planes.dtype == np.float16:  # whose largest number is below that of 16 bits
+            planes = planes.astype(np.float32)
     return Picture.of_planes(planes, indices=indices)
 
 

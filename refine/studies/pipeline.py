@@ -9,7 +9,7 @@ from refine.config import ConfigError, StudyConfig
 from refine.config.verbosity import is_quiet, say
 from refine.inference.launch import Job, check_launcher, launch, say_interrupted
 from refine.studies.labels import uses_wandb
-from refine.studies.plan import STUDY, problem, read_plan, with_fingerprints, write_plan
+from refine.studies.plan import STUDY, finished_rows, problem, read_plan, with_fingerprints, write_plan
 from refine.studies.record import how_it_is_run
 from refine.studies.shipped import find_study
 from refine.studies.spec import Study, StudyRun, make_runs, read_study
@@ -55,6 +55,8 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
 def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: StudyConfig, command: Sequence[str]) -> int:
     """Compare the complete runs, write the report, and say which runs are not complete.
 
+    Where there is nothing to compare, the report of an earlier run stays: it may be hours of work.
+
     Args:
         study: Question with its arms.
         runs: All runs of the study, finished or not.
@@ -68,14 +70,23 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     from refine.studies import report  # polars, scipy and matplotlib, which belong to an extra
 
     problems = {run.name: reason for run in runs if (reason := problem(run))}
-    tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
-    if config.publish:
-        report.publish(find_study(config.study), output, command)
-    if not is_quiet():
-        print((output / report.MARKDOWN).read_text(), end="")
+    earlier = output / report.MARKDOWN
+    keeps_report = len(problems) == len(runs) and earlier.is_file() and not any(map(finished_rows, runs))
+    if not keeps_report:
+        tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
+        if config.publish:
+            report.publish(find_study(config.study), output, command)
+        if not is_quiet():
+            print(earlier.read_text(), end="")
     for name, reason in problems.items():
         print(f"refine study: incomplete: {name}: {reason}", file=sys.stderr)
     say(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}")
+    if keeps_report:
+        print(
+            f"refine study: no job is complete; the report of an earlier run is left as it is: {earlier}",
+            file=sys.stderr,
+        )
+        return 1
     if told := [run for run in runs if uses_wandb(run.overrides)]:
         from refine.studies import wandb_report  # Lightning, which takes seconds
 

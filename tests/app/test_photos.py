@@ -7,7 +7,7 @@ from image_bytes import ICC, exif_bytes, png_16
 from uploads import file, given
 
 from refine.app.notices import noticed
-from refine.app.photos import Upload, make_sample, painted_hole, read_hole, with_hole
+from refine.app.photos import Upload, drawn, make_sample, painted_hole, read_hole, with_hole
 from refine.app.work import Work
 from refine.config import AppConfig
 from refine.factory import make_refiner
@@ -82,6 +82,16 @@ def test_a_mask_of_another_size_and_a_photo_as_a_mask_are_refused():
         read_hole(file(smooth, name="m.png"), whole, MaskOptions())
 
 
+def test_the_header_decides_whether_a_mask_has_the_size_of_the_photo():
+    head = png_16(photo(dtype=np.uint16), size=(15000, 11000))  # whose pixels are not there
+    with pytest.raises(ValueError, match=r"the mask m\.png is 15000x11000, but the photo a\.png is 48x40"):
+        read_hole(Upload("m.png", head), given(file(photo())), MaskOptions())
+    turned = file(hole().T, "PNG", "m.png", exif=exif_bytes(orientation=6))
+    assert read_hole(turned, given(file(photo())), MaskOptions())[0].shape == (40, 48)
+    with pytest.raises(ValueError, match=r"the mask m\.png is 40x48, but the photo a\.png is 48x40"):
+        read_hole(file(hole().T, name="m.png"), given(file(photo())), MaskOptions())
+
+
 def test_a_mask_file_is_read_as_the_settings_say_and_doubts_are_told():
     whole, mask = given(file(photo())), file(hole(), name="m.png")
     assert np.array_equal(read_hole(mask, whole, MaskOptions(invert=True))[0], ~hole())
@@ -90,14 +100,24 @@ def test_a_mask_file_is_read_as_the_settings_say_and_doubts_are_told():
 
 
 def test_strokes_become_a_hole_at_the_size_of_the_photo():
-    layer = np.zeros((20, 24, 4), np.uint8)
-    layer[5:10, 6:12, 3] = 255
-    layer[15, 15, 3] = 60  # a soft rim
-    expected = np.zeros((40, 48), bool)
+    strokes = np.zeros((32, 64), np.uint8)
+    strokes[5:10, 6:12] = 255
+    strokes[15, 15] = 60  # a soft rim
+    large, small = given(file(photo(128, 64))), given(file(photo(64, 32)))
+    expected = np.zeros((64, 128), bool)
     expected[10:20, 12:24] = True
-    assert np.array_equal(painted_hole(layer, (40, 48)), expected)
-    assert np.array_equal(painted_hole(layer, (20, 24)), layer[..., 3] == 255)
-    assert not painted_hole(None, (40, 48)).any()
+    assert np.array_equal(painted_hole(strokes, large), expected)
+    assert np.array_equal(painted_hole(strokes, small), strokes == 255)
+    assert not painted_hole(None, large).any() and not painted_hole(np.zeros((3, 3), np.uint8), large).any()
+    layer = drawn(strokes)
+    assert np.array_equal(layer[..., 3], strokes) and (layer[..., :3] == [255, 51, 153]).all()
+
+
+def test_strokes_of_another_size_than_the_page_are_refused():
+    with pytest.raises(
+        ValueError, match="the strokes are 9x8, but the photo on the page is 48x40: load the page again"
+    ):
+        painted_hole(np.full((8, 9), 255, np.uint8), given(file(photo())))
 
 
 def test_transparent_pixels_are_unknown_to_the_network():

@@ -91,6 +91,19 @@ def test_what_is_not_there(tmp_path, predict, input, message):
     assert outcome.status == 2 and message in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("input", "name"),
+    [
+        *((f"s{suffix}", f"s{suffix}") for suffix in (".tgz", ".tar.gz", ".tar.bz2", ".TAR.XZ", ".tar.zst")),
+        ("s-{0..1}.tar.gz", "s-0.tar.gz"),
+    ],
+)
+def test_a_compressed_tar_is_named_as_such(tmp_path, input, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"input=.*{name}: a compressed tar; unpack it, or make it without compress"):
+        find_pairs(str(tmp_path / input), None, None, "/nowhere")
+
+
 def test_names_that_lead_outside_are_refused(tmp_path, predict):
     write(tmp_path / "s.tar", sample("../a"))
     outcome = predict(tmp_path / "s.tar")

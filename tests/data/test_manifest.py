@@ -38,6 +38,14 @@ def test_manifest_rows_that_lack_something_are_told(root):
     assert list(failures) == ["list.csv:3", "list.csv:4"]
 
 
+def test_a_value_with_a_comma_and_without_quotes_is_told(root):
+    text = "image,mask,name\n\na.png,m,1.png,a\nb.png,m.png,b,,\n"
+    pairs, failures = find(manifest(root, text))
+    assert list(pairs) == ["b"]  # empty cells at the end, as spreadsheets write them
+    said = "line 3 has 4 cells, the header has 3; put quotes around a value that holds a comma"
+    assert failures == {"list.csv:3": said}
+
+
 @pytest.mark.parametrize("name", ["../a", "/a", "x/../../a", ".refine/rows", "./.refine/a", "."])
 def test_manifest_names_stay_inside_the_output(root, name):
     with pytest.raises(ValueError, match=r"list.csv:2: the name .* must be a path inside the output folder"):
@@ -50,7 +58,7 @@ def test_manifest_names_stay_inside_the_output(root, name):
         ("", "needs the columns image,mask"),
         ("picture,hole\na,b\n", "needs the columns image,mask.*got picture,hole"),
         ("image;mask\na;b\n", "needs the columns image,mask"),
-        ("image,mask\n", "no image found"),
+        ("image,mask\n", "input=.*list.csv: has no rows; below the header give a line for each image"),
         ('image,mask\n"' + "x" * 200_000 + '",m\n', "cannot be read as UTF-8 CSV"),
         ("image,mask,name\na.png,m.png,x\nb.png,m.png,x\n", "several inputs would write the result 'x'"),
     ],

@@ -79,10 +79,23 @@ def test_shards_are_complete_when_nothing_more_can_come(tmp_path, request_of):
     whole, parts = request_of("abc"), [request_of("ab"), request_of("c")]
     first, second = process(tmp_path, "0.0"), process(tmp_path, "1.0")
     first.finish("a.png", "inputs", b"a", {"key": "a"})
-    assert say_part(parts[0], first, Outcome(parts[0].pairs)) == 1  # b is missing
+    assert say_part(whole, parts[0], first, Outcome(parts[0].pairs)) == 1  # b is missing
     first.fail(Failure("b", "cannot be read"))
-    assert say_part(parts[0], first, Outcome(parts[0].pairs)) == 1
+    assert say_part(whole, parts[0], first, Outcome(parts[0].pairs)) == 1
     assert take_account(whole, second).missing == ["c"]
     second.finish("c.png", "inputs", b"c", {"key": "c"})
-    assert say_part(parts[1], second, Outcome(parts[1].pairs)) == 0
+    assert say_part(whole, parts[1], second, Outcome(parts[1].pairs)) == 0
     assert take_account(whole, second).missing == []
+
+
+def test_a_shard_says_which_results_of_the_run_are_of_other_settings(tmp_path, request_of, caplog):
+    whole, parts = request_of("abc"), [request_of("ab"), request_of("c")]
+    before = process(tmp_path, "0.0")
+    for key in "abc":
+        before.finish(f"{key}.png", "inputs", key.encode(), {"key": key})
+    before.release()
+    now = process(tmp_path, "1.0", steps=2)
+    now.finish("c.png", "inputs", b"other", {"key": "c"})
+    assert say_part(whole, parts[1], now, Outcome(parts[1].pairs)) == 0
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("of other settings: 2 results of this run, such as a.png")

@@ -1,6 +1,7 @@
 """The main job on generated images: what comes out, under which name, and whatever is thrown at it."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -211,6 +212,31 @@ def test_a_loss_that_is_never_finite_is_told(tmp_path, predict, monkeypatch):
     assert "not finite: 1 of 1 images have levels" in result.err
     (row,) = table(tmp_path / "out" / ".refine" / "rows.csv")
     assert (row["kept"], row["not_finite"], row["nothing_refined"]) == ("-1", "1", "0")
+
+
+def test_the_summary_is_json_whatever_a_score_is(tmp_path, predict):
+    pair(tmp_path / "in", "a")  # too small for MS-SSIM
+    assert predict("truth=input").status == 0
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    text = (tmp_path / "out" / ".refine" / "summary.json").read_text()
+    scores = json.loads(text, parse_constant=refuse)["scores"]
+    assert scores["ms_ssim_image_torchmetrics"] == {"mean": None, "error": None, "n": 0}
+
+
+def test_tables_that_cannot_be_written_cost_no_word(tmp_path, predict, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pair(tmp_path / "in", "a")
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    save(tmp_path / "in" / "b_mask.png", hole())
+    monkeypatch.setattr("refine.inference.run_folder.as_csv", full)
+    result = predict()
+    assert result.status == 1 and "failed: b: " in result.err and "1 done, 1 failed" in result.err
+    assert f"failed: tables: output={tmp_path / 'out'} cannot be written (No space left on device)" in result.err
 
 
 def test_the_largest_photo_is_a_setting(tmp_path, predict):
@@ -896,7 +922,8 @@ def test_warnings_come_once_and_reach_the_log(tmp_path, predict):
     text = (tmp_path / "out" / ".refine" / "log.txt").read_text()
     for said in (outcome.err, text):
         assert said.count("RANDOM weights") == 1 and said.count("gives one level") == 1
-    assert len(outcome.err.splitlines()) == 4  # jobs, two warnings, summary
+    assert "too small: 3 of 3 images have one level and keep the plain prediction" in outcome.err
+    assert len(outcome.err.splitlines()) == 5  # jobs, two warnings, what is too small, summary
 
 
 # The terminal

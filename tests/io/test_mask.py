@@ -64,6 +64,15 @@ def test_of_two_palette_colors_the_brighter_is_hole(tmp_path):
         np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), HOLE)
 
 
+def test_half_precision_is_read_as_any_float():
+    values = np.zeros((64, 64))
+    values[8:24, 8:24], values[32:40, 32:40] = 0.2, 0.4
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always", MaskWarning)
+        expected, half = as_mask(values), as_mask(values.astype(np.float16))
+    assert expected.any() and np.array_equal(half, expected)
+
+
 def test_two_values_that_hardly_differ_are_told():
     with pytest.warns(MaskWarning, match="two values, 250, 254, that hardly differ; the brighter is taken"):
         np.testing.assert_array_equal(as_mask(painted(250, 254)), HOLE)

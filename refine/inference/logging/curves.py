@@ -83,12 +83,12 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 
 def flat(summary: Mapping[str, Any], prefix: str = "summary") -> dict[str, Any]:
-    """Nested plain values as ``summary/<...>/<name>``; a mean of nothing (NaN, its ``n`` is 0) is left out."""
+    """Nested plain values as ``summary/<...>/<name>``; a mean of nothing (NaN or None, its ``n`` is 0) is left out."""
     values: dict[str, Any] = {}
     for name, value in summary.items():
         if isinstance(value, Mapping):
             values |= flat(value, f"{prefix}/{name}")
-        elif not isinstance(value, float) or math.isfinite(value):
+        elif value is not None and (not isinstance(value, float) or math.isfinite(value)):
             values[f"{prefix}/{name}"] = value
     return values
 

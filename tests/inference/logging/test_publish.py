@@ -437,7 +437,7 @@ def test_a_run_that_is_stopped_or_breaks_is_closed(tmp_path, photos, predict, mo
         patch.setattr(InpaintingModule, "predict_step", stop)
         assert predict("logger=wandb").status == 130
     with monkeypatch.context() as patch:
-        patch.setattr("refine.inference.conclude.summarize", lambda rows: 1 / 0)
+        patch.setattr("refine.inference.conclude.summarize", lambda *rows, **how: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             predict("logger=wandb")
     assert predict("logger=wandb").status == 0
