@@ -13,6 +13,7 @@ import os
 import re
 import threading
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from refine.config import ConfigError, InpaintConfig
+from refine.config import ConfigError, InpaintConfig, PredictConfig
 from refine.core.memory import refine_in_memory
 from refine.core.refiner import Refiner
 from refine.factory import make_refiner
@@ -49,8 +50,8 @@ KEYWORDS = {
     "device": "device",
     "config_dir": "config_dir",
 }  # of load -> setting
-WORDS = (*InpaintConfig.model_fields, "preset", "config_dir", "output", "hydra")  # that an override may begin with
-_LOADING = threading.Lock()
+SECTIONS = (*InpaintConfig.model_fields, "preset", "config_dir", "output")  # what an override may begin with
+_LOCKS: defaultdict[tuple[str, ...], threading.RLock] = defaultdict(threading.RLock)  # by what is loaded
 Kind = TypeVar("Kind", str, Path, Image.Image, np.ndarray, Tensor)
 
 
@@ -115,8 +116,8 @@ def as_overrides(overrides: Sequence[str], keywords: Mapping[str, Any]) -> list[
         if not isinstance(override, str):
             raise TypeError(f"overrides are text, such as 'refiner.steps=30'; got {override!r}.")
         name = re.split(r"[.=]", override.lstrip("+~"))[0]
-        if "=" in override and name not in WORDS:
-            raise ConfigError(f"{override}: this is for the command line; from Python there are {', '.join(WORDS)}.")
+        if "=" in override and name not in SECTIONS and (override[0] == "+" or name in PredictConfig.model_fields):
+            raise ConfigError(f"{override}: this is for the command line; from Python there are {', '.join(SECTIONS)}.")
     named = overrides and "=" not in overrides[0]
     first = [f"backbone={overrides[0]}", *overrides[1:]] if named else list(overrides)
     return first + [f"{KEYWORDS[key]}={_written(key, value)}" for key, value in keywords.items() if value is not None]
@@ -128,13 +129,14 @@ def _written(key: str, value: Any) -> str:
         return str(value)
     plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     try:
-        return json.dumps(list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else plain)
+        listed = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else plain
+        return json.dumps(listed, default=np.generic.tolist)
     except TypeError:
         raise TypeError(f"{key} must be a number, a text or a list of such; got {type(value).__name__}.") from None
 
 
 def _cached(overrides: tuple[str, ...]) -> tuple[Refiner, InpaintConfig]:
-    with _LOADING:  # threads that come at once need one network, not one each
+    with _LOCKS[overrides]:  # threads that come at once need one network, not one each
         return _loaded(overrides)
 
 
@@ -160,7 +162,8 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     Returns:
         The same kind as ``image``, at the same size; known pixels, 16 bit and alpha are kept, the hole is opaque. Fully
         transparent pixels are unknown to the network, and not filled unless the mask says so. PIL images come back
-        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray. For a path, the path of
+        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray, and
+        where a color stands for no color with alpha. For a path, the path of
         the result: ``output=<file>`` if that is among the overrides, else ``<stem>_inpainted.<format>`` beside the
         image.
 

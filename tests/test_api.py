@@ -519,12 +519,14 @@ def test_settings_of_the_command_line_are_refused(tiny):
     for override in ("memory=8GiB", "data.megapixels=200", "threads=2", "masks=thick", "+x=1"):
         with pytest.raises(ConfigError, match=r"this is for the command line; from Python there are backbone"):
             refine.load(*tiny, override)
+    with pytest.raises(ConfigError, match=r"no setting 'steps'; did you mean refiner\.steps"):
+        refine.load(*tiny, "steps=30")
     with pytest.raises(TypeError, match=r"overrides are text, such as .refiner\.steps=30.; got 3"):
         refine.load("mini", 3)
 
 
 def test_keywords_take_what_programs_have(tiny):
-    refiner = refine.load(*tiny, steps=np.int64(3), lr=np.array([0.1, 0.2]), device=torch.device("cpu"))
+    refiner = refine.load(*tiny, steps=np.int64(3), lr=[np.float64(0.1), 0.2], device=torch.device("cpu"))
     assert refiner.steps == (3,) and refiner.lr == (0.1, 0.2)
     with pytest.raises(TypeError, match="precision must be a number, a text or a list of such; got dtype"):
         refine.load(*tiny, precision=torch.bfloat16)

@@ -282,15 +282,15 @@ def test_what_cannot_be_built(node, message):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("mine.Absent", r"cannot build mine\.Absent: .*mine\.py holds no 'Absent'"),
+        ("faulty.Absent", r"cannot build faulty\.Absent: .*faulty\.py holds no 'Absent'"),
         ("nowhere.Net", r"cannot build nowhere\.Net: there is no module 'nowhere'"),
-        ("mine.Takes", r"cannot build mine\.Takes: TypeError: .*missing 1 required positional argument: 'width'"),
-        ("mine.Raises", r"cannot build mine\.Raises: .*mine\.py, line 3: KeyError: 'conf'"),
+        ("faulty.Takes", r"cannot build faulty\.Takes: TypeError: .*missing 1 required positional argument: 'width'"),
+        ("faulty.Raises", r"cannot build faulty\.Raises: .*faulty\.py, line 3: KeyError: 'conf'"),
     ],
 )
 def test_a_target_within_a_section_is_named_with_the_reason(tmp_path, monkeypatch, target, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "faulty.py").write_text(
         "class Raises:\n    def __init__(self):\n        raise KeyError('conf')\n"
         "class Takes:\n    def __init__(self, width): pass\n"
     )
@@ -314,6 +314,11 @@ def test_a_class_of_the_users_own_gets_the_settings_that_it_takes(tmp_path, monk
     ):
         with pytest.raises(ConfigError, match=r"mine.Bare from erosion=3"):  # what was asked for is not dropped
             build(compose("predict", named)["objective"])
+
+
+def test_a_section_without_a_target_is_named():
+    with pytest.raises(ConfigError, match="cannot build a section without _target_; it has a, b"):
+        build({"a": 1, "b": 2})
 
 
 def test_errors_of_a_target_are_its_own():

@@ -1,5 +1,6 @@
 """Section of a configuration -> object."""
 
+import functools
 import inspect
 import re
 import traceback
@@ -45,6 +46,8 @@ def build(node: DictConfig | Mapping[str, Any], **arguments: Any) -> Any:
         if isinstance(cause, ValueError):
             raise cause from None
         raise ConfigError(_fault(settings, error, cause)) from None
+    if not isinstance(make, functools.partial):
+        raise ConfigError(f"cannot build a section without _target_; it has {', '.join(settings) or 'nothing'}.")
     _check_switches(make.func, settings)
     try:
         return make(**paths, **arguments)
@@ -61,7 +64,8 @@ def _check_switches(target: Any, settings: Mapping[str, Any]) -> None:
         return
     for name, parameter in parameters.items():
         kind, value = parameter.annotation, settings.get(name, True)
-        if kind in (bool, bool | None) and not isinstance(value, bool) and (value is not None or kind is bool):
+        switch, optional = kind in (bool, "bool"), kind in (bool | None, "bool | None")
+        if (switch or optional) and not isinstance(value, bool) and not (optional and value is None):
             raise ConfigError(f"{name}={value}: expected true or false.")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import gc
 import itertools
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,8 @@ from refine.core.choices import choice
 from refine.core.refiner import Refiner
 from refine.core.types import Refinement
 
-NO_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory object")
+# What torch and oneDNN say on CPUs; "could not create a primitive descriptor" is about kinds and shapes.
+NO_MEMORY = re.compile(r"DefaultCPUAllocator|could not create a (primitive(?! descriptor)|memory object)")
 
 
 class OutOfMemory(RuntimeError):
@@ -125,5 +127,4 @@ def _smaller(refiner: Refiner) -> str:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: torch has a type for that on GPUs, and sentences on CPUs, its own or oneDNN's."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in said for text in NO_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_MEMORY.search(str(error)) is not None

@@ -59,7 +59,7 @@ def pairs_in_manifest(manifest: Path, generator: MaskGenerator | str | None) -> 
 
 def _fault(row: Row, columns: Sequence[str], needed: Set[str]) -> str:
     """What is wrong with a row; empty if nothing is."""
-    if any(row.surplus):  # empty cells at the end, as spreadsheets write them, lose nothing
+    if any(cell.strip() for cell in row.surplus):  # empty cells at the end, as spreadsheets write them, lose nothing
         return (
             f"line {row.line} has {len(columns) + len(row.surplus)} cells, the header has {len(columns)}; put quotes "
             "around a value that holds a comma"

@@ -49,14 +49,14 @@ def write_masks(
         _check_record(output, settings)
     output.mkdir(parents=True, exist_ok=True)
     for pair in pairs:
+        file = output / f"{pair.key}.png"
         try:
             picture = read_picture(pair.image, megapixels)
             mask = generator(pair.key, picture.size if side is None else square(picture, side).size)
-            data = _packed(mask, output / f"{pair.key}.png", overwrite)
+            data = _packed(mask, file, overwrite)
         except (ValueError, OSError) as error:
             failures.append(Failure(pair.key, str(error)))
             continue
-        file = output / f"{pair.key}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, data, output)
         hashes[pair.key] = mask_hash(pair.key, mask)

@@ -98,7 +98,8 @@ def say_part(request: Request, part: Request, run_folder: RunFolder, outcome: Ou
     _say_failures(list(account.failures.values()))
     if others := run_folder.of_other_settings(request.name(pair) for pair in request.pairs):
         log.warning(
-            "of other settings: %d results of this run, such as %s; run their shards too, with overwrite=true",
+            "of other settings: %d results of this run, such as %s; their shards, where they are not at work, need "
+            "overwrite=true",
             len(others), others[0],
         )  # fmt: skip
     _say_outcome(run_folder, outcome, account, len(account.failures))
@@ -121,17 +122,18 @@ def conclude(request: Request, run_folder: RunFolder, outcome: Outcome, config: 
         failures += [Failure(key, outcome.reason) for key in account.missing]
     _say_failures(failures)
     _say_unused(request.unused)
-    lacking = _written(run_folder, lambda: run_folder.close(rows, failures))
+    unwritten = _written(run_folder, lambda: run_folder.close(rows, failures))
     summary = summarize(rows, refines=config.pyramid.get("max_levels") != 1)
     summary |= {"not_used": count_unused(request.unused)} if request.unused else {}
+    unscored: list[Failure] = []
     if not outcome.stopped:
-        scores, missing = _set_scores(request, run_folder, set(account.rows), config)
-        summary, lacking = summary | scores, lacking + missing
-    lacking += _written(run_folder, lambda: run_folder.write_summary(summary))
+        scores, unscored = _set_scores(request, run_folder, set(account.rows), config)
+        summary |= scores
+    unwritten = unwritten or _written(run_folder, lambda: run_folder.write_summary(summary))
     for line in summary_lines(summary):
         log.info("%s", line)
     _say_outcome(run_folder, outcome, account, len(failures))
-    return Conclusion(rows, [*failures, *lacking], summary)
+    return Conclusion(rows, [*failures, *unwritten, *unscored], summary)
 
 
 def _written(run_folder: RunFolder, write: Callable[[], None]) -> list[Failure]:
@@ -139,9 +141,8 @@ def _written(run_folder: RunFolder, write: Callable[[], None]) -> list[Failure]:
     try:
         write()
     except OSError as error:
-        reason = (
-            f"output={run_folder.output} cannot be written ({error.strerror}); make room, run the same command again."
-        )
+        why = error.strerror or error
+        reason = f"output={run_folder.output} cannot be written ({why}); make room and run the same command again."
         failure = Failure("tables", reason)
         _say_failures([failure])
         return [failure]

@@ -98,7 +98,7 @@ def launch(jobs: Sequence[Job], folder: Path, launcher: Sequence[str]) -> int:
         return 130
     if stopped := _stopped(folder) or (status if status in STOPPED else 0):
         return stopped
-    if status and not (folder / BEGUN).exists():  # no job can say what is wrong
+    if status and BEGUN not in os.listdir(folder):  # no job can say what is wrong
         raise ConfigError(
             f"{' '.join(launcher)}: ended with status {status} before a job began. What it said stands above, and its "
             f"files lie in {folder}; change what it names, and run the same command again."
@@ -217,7 +217,8 @@ def task(config: DictConfig) -> int:
 def _begin(folder: Path, name: str) -> Job:
     """The job of this name; it is noted that one has begun."""
     content = json.loads((folder / JOBS).read_text(errors="surrogateescape"))[name]
-    (folder / BEGUN).touch()
+    with contextlib.suppress(OSError):  # a full disk is told by the job itself
+        (folder / BEGUN).touch()
     return Job(**{**content, "output": Path(content["output"])})
 
 

@@ -250,8 +250,10 @@ class RunFolder:
 
     def of_other_settings(self, names: Iterable[str]) -> list[str]:
         """Those of these results that are there and that no process of this configuration has made."""
-        made = {name for (name, _), rows in read_rows(self.folder).items() if any(map(self._is_current, rows))}
-        return [name for name in names if name not in made and os.path.lexists(self.output / name)]
+        rows = read_rows(self.folder)
+        made = {name for (name, _), same in rows.items() if any(map(self._is_current, same))}
+        others = {name for name, _ in rows} - made
+        return [name for name in names if name in others and os.path.lexists(self.output / name)]
 
     def close(self, rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure]) -> None:
         """Write ``rows.csv`` and ``failures.csv``, and :meth:`release` the folder.

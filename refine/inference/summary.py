@@ -63,10 +63,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"plain prediction; {THIN_TOO} refines them too"
         )
     if n := summary["too_small"]:
-        lines.append(
-            f"too small: {n} of {summary['images']['n']} images have one level and keep the plain prediction; a "
-            "smaller pyramid.smallest_side gives more levels"
-        )
+        lines.append(f"too small: {n} of {summary['images']['n']} images have one level and keep the plain prediction")
     if n := summary["not_finite"]:
         lines.append(
             f"not finite: {n} of {summary['images']['n']} images have levels at which no prediction, or no loss, was "

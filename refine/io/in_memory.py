@@ -51,7 +51,8 @@ def image_like(picture: Picture, like: Image.Image | np.ndarray) -> Image.Image 
     if isinstance(like, np.ndarray):
         return planes.reshape(like.shape)
     result = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    result.info.update({key: value for key, value in like.info.items() if key != "transparency"})
+    same = result.mode == like.mode  # else the color that stood for no color has become alpha
+    result.info.update({key: value for key, value in like.info.items() if same or key != "transparency"})
     return result
 
 

@@ -33,10 +33,10 @@ def run(config: StudyConfig, common: Sequence[str], launcher: Sequence[str], com
         ValueError: If the request makes no sense; nothing was run then.
     """
     _check_installed()
-    check_launcher(launcher[0].partition("=")[2])
     study, output = read_study(find_study(config.study)), Path(config.output).expanduser().resolve()
     if config.report_only:
         return conclude(study, list(read_plan(output).values()), output, config, command)
+    check_launcher(launcher[0].partition("=")[2])
     controls = None if config.controls is None else Path(config.controls).expanduser().resolve()
     runs = with_fingerprints(make_runs(study, output, common, controls))
     unfinished = _unfinished(runs)
@@ -70,20 +70,20 @@ def conclude(study: Study, runs: Sequence[StudyRun], output: Path, config: Study
     from refine.studies import report  # polars, scipy and matplotlib, which belong to an extra
 
     problems = {run.name: reason for run in runs if (reason := problem(run))}
-    earlier = output / report.MARKDOWN
-    keeps_report = len(problems) == len(runs) and earlier.is_file() and not any(map(finished_rows, runs))
+    markdown = output / report.MARKDOWN
+    keeps_report = len(problems) == len(runs) and markdown.is_file() and not any(map(finished_rows, runs))
     if not keeps_report:
         tables = report.write(study, runs, problems, output, page_mib=config.page_mib)
         if config.publish:
             report.publish(find_study(config.study), output, command)
         if not is_quiet():
-            print(earlier.read_text(), end="")
+            print(markdown.read_text(), end="")
     for name, reason in problems.items():
         print(f"refine study: incomplete: {name}: {reason}", file=sys.stderr)
     say(f"refine study: {len(runs) - len(problems)} of {len(runs)} jobs complete -> {output}")
     if keeps_report:
         print(
-            f"refine study: no job is complete; the report of an earlier run is left as it is: {earlier}",
+            f"refine study: no job is complete; the report of an earlier run is left as it is: {markdown}",
             file=sys.stderr,
         )
         return 1

@@ -26,8 +26,10 @@ def handlers(tmp_path):
     config = types.SimpleNamespace(
         megapixels=1, side=64, format="png", mask_options=(0.5, False, 0, "auto"), backbone={"name": "a"}
     )
-    networks = types.SimpleNamespace(config=config, refiner=lambda *_: end.wait(120) and None)
+    begun = threading.Event()
+    networks = types.SimpleNamespace(config=config, refiner=lambda *_: begun.set() or (end.wait(120) and None))
     page = Handlers(networks, Desks(tmp_path / "desks", most=4, keep=1000), Line(waiting=0))
+    page.begun = begun
     page.parts = types.SimpleNamespace(**{name: name for name in PARTS.split()})
     yield page
     end.set()
@@ -74,6 +76,7 @@ def test_a_full_line_does_not_end_the_work_of_the_user(handlers, uploaded):
         uploaded.write_bytes(file(photo()).data)
         handlers.take_photo(token, str(uploaded))
     start(handlers, first)
+    assert handlers.begun.wait(60)
     assert "As many photos wait" in start(handlers, other)["about"] and theirs.work is None
     begun = mine.work
     start(handlers, first)  # it takes the place of the one before

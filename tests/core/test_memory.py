@@ -50,7 +50,10 @@ def scene():
     return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), mask
 
 
-@pytest.mark.parametrize("error", [None, MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't")])
+OF_TORCH = [RuntimeError("[enforce fail] DefaultCPUAllocator: can't"), RuntimeError("could not create a primitive")]
+
+
+@pytest.mark.parametrize("error", [None, MemoryError(), *OF_TORCH])
 def test_the_second_attempt_gives_the_same_pixels_and_leaves_the_refiner_alone(error):
     expected = refiner(0)(*scene()).image
     short = refiner(1, error)
@@ -58,6 +61,12 @@ def test_the_second_attempt_gives_the_same_pixels_and_leaves_the_refiner_alone(e
         result = refine_in_memory(short, *scene(), key="photo")
     assert torch.equal(result.image, expected)
     assert not short.gradient_checkpointing
+
+
+def test_what_is_no_want_of_memory_is_not_tried_again():
+    error = RuntimeError("could not create a primitive descriptor for a convolution")
+    with pytest.raises(RuntimeError, match="primitive descriptor"):
+        refine_in_memory(refiner(1, error), *scene())
 
 
 @pytest.mark.filterwarnings("ignore:.*once more")
