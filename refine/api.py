@@ -162,10 +162,9 @@ def inpaint(image: Kind, mask: Any, *overrides: str, **keywords: Any) -> Kind:
     Returns:
         The same kind as ``image``, at the same size; known pixels, 16 bit and alpha are kept, the hole is opaque. Fully
         transparent pixels are unknown to the network, and not filled unless the mask says so. PIL images come back
-        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray, and
-        where a color stands for no color with alpha. For a path, the path of
-        the result: ``output=<file>`` if that is among the overrides, else ``<stem>_inpainted.<format>`` beside the
-        image.
+        upright, without EXIF orientation; those with a palette as RGB, those of 1 bit as gray, those in which a color
+        stands for no color with alpha. For a path, the path of the result: ``output=<file>`` if that is among the
+        overrides, else ``<stem>_inpainted.<format>`` beside the image.
 
     Raises:
         UnreadableImage: If a file cannot be read.

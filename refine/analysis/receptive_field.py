@@ -3,7 +3,8 @@
 The paper cuts far from the prediction because a position there reaches more of it (section 3). The *effective receptive
 field* puts a number to that: with the derivative of the prediction with respect to ``z`` at one central position, the
 side in px of the smallest square centered there that holds 90 % of its magnitude, summed over channels. (Along random
-directions of ``z``'s channels there, by forward differentiation.)
+directions of ``z``'s channels there, by forward differentiation.) Where the center reaches nothing, as in the hole of a
+network with partial convolutions, a position near the left side stands for it; what reaches beyond that side is cut.
 """
 
 import math

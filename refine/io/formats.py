@@ -128,7 +128,7 @@ class _PillowsLimit:
         """Put the limit back in a process that was forked while another thread was reading."""
         if self._readers:
             Image.MAX_IMAGE_PIXELS = self._limit
-        self.__init__()  # type: ignore[misc]
+        self._lock, self._readers = threading.Lock(), 0  # the lock may have been held
 
 
 PILLOWS_LIMIT = _PillowsLimit()

@@ -97,7 +97,7 @@ def markdown(study: Study, tables: StudyTables, notes: Sequence[str]) -> str:
 
     Args:
         study: Question with its arms and scores.
-        tables: StudyTables of the report.
+        tables: Tables of the report.
         notes: Paragraphs above the tables.
     """
     parts = [*notes, *(f"### {table.caption}\n{as_markdown(table)}" for *_, table in _score_tables(study, tables))]
